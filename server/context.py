@@ -1,0 +1,32 @@
+"""What a step or a door works with. Made once in the wiring, handed to everything below it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx2
+
+from server.clock import Clock
+from server.domain.job import Job
+from server.settings import Settings
+from server.store.base import Changeset, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Settings, store, clock and the one pooled HTTP client."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    http: httpx2.AsyncClient
+
+
+# A step does one job and says what to write; the worker commits it together with the end of the job.
+# Raise Temporary to be run again later.
+Step = Callable[[Job, Context], Awaitable[Changeset]]
+
+
+def new_id() -> str:
+    """A logical id that says nothing: 32 hex digits."""
+    return uuid4().hex
