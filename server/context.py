@@ -1,7 +1,9 @@
 """What a step or a door works with. Made once in the wiring, handed to everything below it."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import httpx2
@@ -14,12 +16,13 @@ from server.store.base import Changeset, Store
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings, store, clock and the one pooled HTTP client."""
+    """Settings, store, clock and the one pooled HTTP client. `locks`, by name, are for single flight in one process."""
 
     settings: Settings
     store: Store
     clock: Clock
     http: httpx2.AsyncClient
+    locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
 
 # A step does one job and says what to write; the worker commits it together with the end of the job.

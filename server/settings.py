@@ -207,7 +207,10 @@ def _participant(here: Path, table: dict[str, Any]) -> Participant:
             polling=Polling(**polling),
             **_given(cms, "auth_method", "scope", "timeout_seconds"),
         ),
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in _given(table, "tracks", "reporting", "time_zone").items()},
+        **{
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in _given(table, "tracks", "reporting", "time_zone").items()
+        },
     )
 
 

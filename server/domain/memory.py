@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from server.domain.record import Record, Table
+from server.domain.record import Record, Table, sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,3 +24,12 @@ class SeenAssertion(Record):
     issuer: str
     jti: str
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CmsToken(Record):
+    """The current CMS access token of a participant, shared by all workers. `renew_at` is before it expires."""
+
+    TABLE: ClassVar[Table] = Table("cms_token", key=("participant_id",))
+    renew_at: datetime
+    token: bytes = sealed()

@@ -82,11 +82,13 @@ class Submission(Record):
     in_flight_key: str | None = None
     replay_key: str | None = None
     sent_at: datetime | None = None  # last POST
-    posts: int = 0  # POSTs begun
+    posts: int = 0  # POSTs begun: counted before the first byte leaves
+    answers: int = 0  # POSTs whose outcome is known; less than `posts` means that CMS may have it
     polls: int = 0
     accepted_at: datetime | None = None
     finished_at: datetime | None = None
     result_code: str | None = None
+    result_status: int | None = None  # HTTP status under which `result` came
     late: bool = False  # passed notify_after_seconds: in the slow lane, someone was told
     content_location: bytes | None = sealed(default=None)  # CMS's status URL: CMS calls it sensitive
     result: bytes | None = sealed(default=None)  # CMS's answer, as received

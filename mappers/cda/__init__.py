@@ -1,0 +1,91 @@
+"""C-CDA in: a ClinicalDocument becomes US Core and PCO resources, with an account of what it did not become.
+
+Source: C-CDA R2.1 and R1.1; C-CDA on FHIR 2.0.0 (STU 2); US Core 6.1.0; PCO 1.0.0.
+"""
+
+from typing import Any
+
+from mappers.cda import parse, plans
+from mappers.cda.claims import claim
+from mappers.cda.context import Document, Resource
+from mappers.cda.header import authors, care_team, custodian, document_reference
+from mappers.cda.paths import location
+from mappers.cda.people import patient
+from mappers.cda.sections import Body
+from mappers.conversion import Conversion, Source
+from mappers.converters import resource_id
+from profiles.canonical import PROVENANCE_PARTICIPANT, US_CORE_PINNED, US_CORE_PROVENANCE_PARTICIPANT, UUID_SYSTEM
+from profiles.issue import Issue, Severity
+
+__all__ = ["convert"]
+
+
+def convert(document: bytes, source: Source) -> Conversion:
+    """One C-CDA document as FHIR resources.
+
+    Shape: `patient` is the recordTarget; `resources` hold the DocumentReference with a Binary of the exact bytes, what
+    the sections state, the people and organizations, and a Provenance for each author. `meta.source` of each resource
+    is `urn:sha256:<of the bytes>#<XPath>`; prefixes of urn:hl7-org:v3 are left out. `control_id` is
+    ClinicalDocument/id as `root|extension`.
+    Units and times: the document's; see mappers/cda/times.py for times without an offset.
+    Raises: nothing. What is no readable C-CDA, or names no patient, gives one fatal Issue and no resources.
+    """
+    root, issues = parse.read(document)
+    if root is None:
+        return Conversion(issues=tuple(issues))
+    reading = Document(root, source)
+    person = patient(reading)
+    if person is None or not (person.get("identifier") or person.get("name")):
+        text = "The document names no patient (recordTarget/patientRole with an id or a name): send one that does."
+        return Conversion(issues=(Issue(Severity.FATAL, "required", location(root), text),), control_id=reading.control)
+    return _read(reading, person, document)
+
+
+def _read(reading: Document, person: Resource, data: bytes) -> Conversion:
+    reading.patient_reference = f"Patient/{person['id']}"
+    writers, keeper = authors(reading), custodian(reading)
+    care_team(person, reading)
+    claim(person, "us-core-patient")
+    about = document_reference(data, reading, writers, keeper)
+    header = [about]
+    body = Body(reading, writers)
+    body.read()
+    before = len(reading.resources)
+    plans.care_plan(reading)
+    header += reading.references()[before:]
+    body.written.setdefault((writers or [""])[0], []).extend(header)
+    provenance = [_provenance(who, made, about, reading, keeper) for who, made in body.written.items() if made]
+    return Conversion(
+        patient=person,
+        resources=(*reading.resources, *provenance),
+        unmapped=tuple(reading.unmapped),
+        issues=tuple(dict.fromkeys(reading.issues)),
+        control_id=reading.control,
+    )
+
+
+def _provenance(who: str, made: list[str], about: str, reading: Document, keeper: str | None) -> Resource:
+    """Who wrote what, and the bytes that it was read from."""
+    targets = [{"reference": one} for one in dict.fromkeys(made)]
+    urn = f"urn:sha256:{reading.source.sha256}"
+    resource: Resource = {"resourceType": "Provenance", "id": resource_id("Provenance", urn, who)}
+    agents = [_agent(PROVENANCE_PARTICIPANT, "author", who, keeper)] if who else []
+    if keeper:
+        agents.append(_agent(US_CORE_PROVENANCE_PARTICIPANT, "transmitter", keeper, None))
+    if agents and (keeper or who.partition("/")[0] not in ("Practitioner", "Device")):
+        resource["meta"] = {"profile": [US_CORE_PINNED("us-core-provenance")]}
+    unknown = {"who": {"display": "The document names neither author nor custodian"}}
+    what = {"reference": about, "identifier": {"system": UUID_SYSTEM, "value": urn}}
+    return resource | {
+        "target": targets,
+        "recorded": reading.source.received_at,
+        "agent": agents or [unknown],
+        "entity": [{"role": "source", "what": what}],
+    }
+
+
+def _agent(system: str, code: str, who: str, keeper: str | None) -> dict[str, Any]:
+    """provenance-1: a person or device acts on behalf of an organization, here the custodian."""
+    agent: dict[str, Any] = {"type": {"coding": [{"system": system, "code": code}]}, "who": {"reference": who}}
+    acts_for = keeper if who.partition("/")[0] in ("Practitioner", "Device") else None
+    return agent | ({"onBehalfOf": {"reference": acts_for}} if acts_for else {})

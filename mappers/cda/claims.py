@@ -1,0 +1,119 @@
+"""Which profile a resource may claim: the first of the wanted ones whose demands it meets.
+
+The demands beyond base R4 are few and stand here as data; tests check every claim with profiles.validate.
+Source: US Core 6.1.0 and PCO 1.0.0, differentials.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mappers.converters import is_npi
+from profiles.canonical import NPI, PCO, SNOMED, UCUM, US_CORE_PINNED
+
+Resource = dict[str, Any]
+Demand = Callable[[Resource], bool]
+
+
+def _has(*names: str) -> Demand:
+    return lambda resource: all(resource.get(name) for name in names)
+
+
+def _identified(resource: Resource) -> bool:
+    """Every identifier has a system and a value, and an NPI is one."""
+    return all("system" in one and "value" in one for one in resource.get("identifier", ())) and _npis(resource)
+
+
+def _npis(resource: Resource) -> bool:
+    return all(is_npi(one.get("value", "")) for one in resource.get("identifier", ()) if one.get("system") == NPI)
+
+
+def _telecoms(resource: Resource) -> bool:
+    return all("system" in one and "value" in one for one in resource.get("telecom", ()))
+
+
+def _families(resource: Resource) -> bool:
+    return all("family" in one for one in resource.get("name", ()))
+
+
+def _names(resource: Resource) -> bool:
+    return all("family" in one or "given" in one for one in resource.get("name", ()))
+
+
+def _lines(resource: Resource) -> bool:
+    return all(len(one.get("line", ())) <= 4 for one in resource.get("address", ()))
+
+
+def _to_the_day(resource: Resource) -> bool:
+    return len(resource.get("effectiveDateTime", "2026-01-01")) >= 10
+
+
+def _effective(resource: Resource) -> bool:
+    return _to_the_day(resource) and ("effectiveDateTime" in resource or "effectivePeriod" in resource)
+
+
+def _ucum(resource: Resource) -> bool:
+    return resource.get("valueQuantity", {}).get("system") in (None, UCUM)
+
+
+def _ucum_code(resource: Resource) -> bool:
+    return "valueQuantity" not in resource or "code" in resource["valueQuantity"]
+
+
+def _snomed(resource: Resource) -> bool:
+    codings = resource.get("valueCodeableConcept", {}).get("coding", ())
+    return all(one.get("system") == SNOMED for one in codings)
+
+
+def _issued(resource: Resource) -> bool:
+    return resource["status"] in ("registered", "cancelled", "entered-in-error") or (
+        _effective(resource) and "issued" in resource
+    )
+
+
+_VITAL = (_has("category", "code", "subject"), _effective, _ucum_code)
+_RESULT = (_has("category", "code", "subject"), _to_the_day, _ucum)
+_VITAL_PROFILES = (
+    "blood-pressure",
+    "body-height",
+    "body-weight",
+    "bmi",
+    "heart-rate",
+    "respiratory-rate",
+    "body-temperature",
+    "head-circumference",
+    "vital-signs",
+)
+
+_DEMANDS: dict[str, tuple[Demand, ...]] = {
+    "us-core-patient": (_has("identifier", "name", "gender"), _identified, _telecoms, _names),
+    "us-core-practitioner": (_has("identifier", "name"), _identified, _telecoms, _families, _lines),
+    "us-core-organization": (_has("name", "active"), _npis, _telecoms, _lines),
+    "us-core-documentreference": (_has("type", "category", "subject", "content"),),
+    "us-core-encounter": (_has("type", "subject"), _identified),
+    "us-core-condition-problems-health-concerns": (_has("category", "code", "subject"),),
+    "us-core-condition-encounter-diagnosis": (_has("category", "code", "subject"),),
+    **{f"us-core-{name}": _VITAL for name in _VITAL_PROFILES},
+    "us-core-observation-clinical-result": _RESULT,
+    "us-core-observation-lab": (*_RESULT, _snomed),
+    "us-core-observation-screening-assessment": (_has("category", "code", "subject"), _to_the_day, _ucum),
+    "us-core-simple-observation": (_has("category", "code", "subject"),),
+    "us-core-smokingstatus": (_has("category", "code", "subject", "effectiveDateTime", "valueCodeableConcept"),),
+    "us-core-diagnosticreport-lab": (_has("category", "code", "subject"), _issued),
+    "us-core-goal": (_has("lifecycleStatus", "description", "subject"),),
+    "us-core-servicerequest": (_has("code", "subject"),),
+    "us-core-careplan": (_has("text", "category", "subject"),),
+    "us-core-questionnaireresponse": (_has("questionnaire", "subject", "authored"),),
+    "pco-goal-profile": (_has("lifecycleStatus", "description", "subject", "startDate"),),
+    "pco-prom-score-observation": (_has("category", "code", "subject", "valueQuantity"), _effective, _ucum),
+    "pco-care-plan": (_has("text", "category", "subject", "goal", "activity"),),
+}
+
+
+def claim(resource: Resource, *profiles: str) -> str | None:
+    """Sets meta.profile to the first of the profiles that the resource meets; None, and no claim, when to none."""
+    for name in profiles:
+        if all(demand(resource) for demand in _DEMANDS[name]):
+            profile = PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)
+            resource.setdefault("meta", {})["profile"] = [profile]
+            return name
+    return None

@@ -1,0 +1,353 @@
+"""CDA data types to FHIR data types. Each converter takes (element, Document) and gives a value, or None for nothing.
+
+Source: C-CDA on FHIR 2.0.0, Mapping Guidance (data types); HL7 V3 Data Types R1 ITS; FHIR R4.
+"""
+
+import base64
+import binascii
+import re
+from decimal import Decimal
+from typing import Any
+
+from mappers.cda.context import Document, codes, folded
+from mappers.cda.parse import Node
+from mappers.cda.paths import each, first, qualified
+from mappers.cda.times import date_of, instant_of, point, time_of
+from mappers.codesystems import system_of_oid, ucum
+from mappers.converters import decimal
+from profiles.canonical import DATA_ABSENT_REASON, DATA_ABSENT_REASON_EXTENSION, MBI, NPI, SSN, UCUM, UUID_SYSTEM
+
+Choice = tuple[str, Any]  # suffix of value[x] and its value
+
+_CODE = re.compile(r"\S+( \S+)*")
+_OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_URI_ROOT = "2.16.840.1.113883.4.873"  # the extension is a URI itself
+_NO_ROOT_ALONE = {SSN, NPI, MBI}  # such a root without an extension names a kind of id, not one
+_XSI_TYPE = qualified("xsi:type")
+
+
+def system(oid: str | None) -> str | None:
+    """The URI of a code or identifier system, or None when the root is no OID."""
+    if not oid:
+        return None
+    return codes()["oids"].get(oid) or system_of_oid(oid.strip())
+
+
+def identifier(node: Node, document: Document) -> dict[str, Any] | None:
+    """II -> Identifier."""
+    root, extension = (node.get("root") or "").strip(), (node.get("extension") or "").strip()
+    if not root:
+        return None
+    if root == _URI_ROOT and extension:
+        return {"system": UUID_SYSTEM, "value": extension}
+    if not extension:
+        return _root_alone(root, document)
+    uri = f"urn:uuid:{root.lower()}" if _UUID.fullmatch(root) else system(root)
+    if uri is None:
+        document.warn("value", "The root of the id is neither an OID nor a UUID: send a registered one.")
+        return {"value": extension}
+    if uri in (MBI, SSN):
+        extension = extension.replace("-", "").replace(" ", "")
+    return {"system": uri, "value": extension}
+
+
+def _root_alone(root: str, document: Document) -> dict[str, Any] | None:
+    if _UUID.fullmatch(root):
+        return {"system": UUID_SYSTEM, "value": f"urn:uuid:{root.lower()}"}
+    if system(root) in _NO_ROOT_ALONE:
+        return None
+    if _OID.fullmatch(root):
+        return {"system": UUID_SYSTEM, "value": f"urn:oid:{root}"}
+    document.warn("value", "The root of the id is neither an OID nor a UUID: send a registered one.")
+    return None
+
+
+def coding(node: Node, document: Document) -> dict[str, Any] | None:
+    """One code of a CD, CE, CO or CV; None when the element carries none."""
+    code, display = (node.get("code") or "").strip(), " ".join((node.get("displayName") or "").split())
+    if not code:
+        return None
+    result = {"system": system(node.get("codeSystem")), "code": code, "display": display or None}
+    if not _CODE.fullmatch(code):
+        document.warn("code-invalid", "A code with double blanks is no FHIR code: only its display is kept.")
+        result = {"display": display or None}
+    return {key: value for key, value in result.items() if value} or None
+
+
+def concept(node: Node, document: Document) -> dict[str, Any] | None:
+    """CD -> CodeableConcept: the code and its translations, once each; the original text."""
+    found = [coding(one, document) for one in (node, *each("translation")(node))]
+    codings = [one for index, one in enumerate(found) if one and one not in found[:index]]
+    result: dict[str, Any] = {"coding": codings} if codings else {}
+    spoken = original_text(node, document)
+    if spoken is None and not codings:
+        spoken = " ".join((node.get("displayName") or "").split()) or None
+    return result | ({"text": spoken} if spoken else {}) or None
+
+
+def original_text(node: Node, document: Document) -> str | None:
+    """originalText, its `#reference` followed into the narrative."""
+    return text(found, document) if (found := first("originalText")(node)) is not None else None
+
+
+def text(node: Node, document: Document) -> str | None:
+    """ED or ST as plain text; a reference into the narrative is followed."""
+    anchor = first("reference/@value")(node)
+    if anchor and anchor.startswith("#"):
+        return document.narrative(anchor)
+    return None if node.get("representation") == "B64" else folded(node)
+
+
+def absent_reason(node: Node, _document: Document) -> dict[str, Any] | None:
+    """nullFlavor -> dataAbsentReason."""
+    code = codes()["null-flavor"].get(node.get("nullFlavor") or "")
+    return {"coding": [{"system": DATA_ABSENT_REASON, "code": code}]} if code else None
+
+
+def absent(code: str) -> dict[str, Any]:
+    """The data-absent-reason extension."""
+    return {"url": DATA_ABSENT_REASON_EXTENSION, "valueCode": code}
+
+
+def number(written: str | None, document: Document) -> Decimal | None:
+    """A REAL or INT attribute as an exact decimal."""
+    if not written or not written.strip():
+        return None
+    value = decimal(written)
+    if value is None:
+        document.warn("value", "This is no number: correct it and send the document again.")
+    return value
+
+
+def quantity(node: Node, document: Document) -> dict[str, Any] | None:
+    """PQ -> Quantity. `system` and `code` stand only when the unit is UCUM or is known to mean one."""
+    if node.get("value") is None:
+        other = first("translation")(node)
+        if node.get("nullFlavor") != "OTH" or other is None:
+            return None
+        return _quantity(other.get("value"), original_text(other, document), document)
+    return _quantity(node.get("value"), node.get("unit"), document)
+
+
+def _quantity(written: str | None, unit: str | None, document: Document) -> dict[str, Any] | None:
+    value = number(written, document)
+    if value is None:
+        return None
+    unit = " ".join(unit.split()) if unit else ""
+    if not unit:
+        return {"value": value}
+    code = ucum(unit)
+    if code is None:
+        document.warn("code-invalid", "The unit is not UCUM and not in mappers/codesystems/units.json: kept as text.")
+        return {"value": value, "unit": unit}
+    return {"value": value, "unit": unit, "system": UCUM, "code": code}
+
+
+def interval(node: Node, document: Document) -> Choice | None:
+    """IVL_PQ, IVL_INT, IVL_REAL -> Quantity with a comparator, or Range."""
+    low, high = first("low")(node), first("high")(node)
+    start = quantity(low, document) if low is not None else None
+    end = quantity(high, document) if high is not None else None
+    if start and end and start["value"] != 0:
+        return "Range", {"low": start, "high": end}
+    if end:
+        return "Quantity", _compared(end, "<" if high.get("inclusive") == "false" else "<=")
+    if start:
+        return "Quantity", _compared(start, ">" if low.get("inclusive") == "false" else ">=")
+    return ("Quantity", found) if (found := quantity(node, document)) else None
+
+
+def _compared(value: dict[str, Any], comparator: str) -> dict[str, Any]:
+    return {"value": value["value"], "comparator": comparator} | value
+
+
+def limits(node: Node, document: Document) -> dict[str, Any] | None:
+    """IVL_PQ and the like -> low and high of a Range or a reference range; bounds are never turned into comparators."""
+    found = {name: first(name)(node) for name in ("low", "high")}
+    values = {name: quantity(part, document) for name, part in found.items() if part is not None}
+    return {name: value for name, value in values.items() if value} or None
+
+
+def value(node: Node, document: Document) -> Choice | None:
+    """Any observation value -> value[x], by its xsi:type; None when it says nothing."""
+    kind = (node.get(_XSI_TYPE) or _guess(node)).rpartition(":")[2]
+    convert = _BY_TYPE.get(kind)
+    if convert is None:
+        document.warn("not-supported", "Values of this type are not mapped: the document itself is kept.")
+        return None
+    return convert(node, document)
+
+
+def _guess(node: Node) -> str:
+    """The type of a value that has no xsi:type, by its attributes."""
+    if node.get("code"):
+        return "CD"
+    return "PQ" if node.get("value") else "ST"
+
+
+def _as_quantity(node: Node, document: Document) -> Choice | None:
+    return ("Quantity", found) if (found := quantity(node, document)) else None
+
+
+def _as_integer(node: Node, document: Document) -> Choice | None:
+    found = number(node.get("value"), document)
+    if found is None:
+        return None
+    return ("Integer", int(found)) if found == found.to_integral_value() else ("Quantity", {"value": found})
+
+
+def _as_concept(node: Node, document: Document) -> Choice | None:
+    return ("CodeableConcept", found) if (found := concept(node, document)) else None
+
+
+def _as_text(node: Node, document: Document) -> Choice | None:
+    return ("String", found) if (found := text(node, document)) else None
+
+
+def _as_boolean(node: Node, _document: Document) -> Choice | None:
+    return ("Boolean", node.get("value") == "true") if node.get("value") in ("true", "false") else None
+
+
+def _as_time(node: Node, document: Document) -> Choice | None:
+    return ("DateTime", found) if (found := point(node, document)) else None
+
+
+def _as_period(node: Node, document: Document) -> Choice | None:
+    return time_of(node, document)
+
+
+_BY_TYPE = {
+    **dict.fromkeys(("PQ", "REAL", "MO"), _as_quantity),
+    **dict.fromkeys(("IVL_PQ", "IVL_INT", "IVL_REAL"), interval),
+    **dict.fromkeys(("CD", "CE", "CO", "CV", "CS"), _as_concept),
+    **dict.fromkeys(("ST", "ED", "SC"), _as_text),
+    "INT": _as_integer,
+    "BL": _as_boolean,
+    "TS": _as_time,
+    "IVL_TS": _as_period,
+}
+
+
+def human_name(node: Node, _document: Document) -> dict[str, Any] | None:
+    """PN -> HumanName; a name that is only text is text."""
+    result: dict[str, Any] = {}
+    if use := codes()["name-use"].get((node.get("use") or "").split(" ")[0]):
+        result["use"] = use
+    elif "C" in (node.get("use") or "").split():
+        result["use"] = "official"
+    families = [found for part in each("family")(node) if (found := folded(part))]
+    lists = {name: [found for part in each(name)(node) if (found := folded(part))] for name in _NAME_LISTS}
+    if families:
+        result["family"] = " ".join(families)
+    result |= {name: parts for name, parts in lists.items() if parts}
+    if not result.keys() - {"use"} and (whole := folded(node)):
+        result["text"] = whole
+    return result if result.keys() - {"use"} else None
+
+
+_NAME_LISTS = ("given", "prefix", "suffix")
+_ADDRESS = {"city": "city", "county": "district", "state": "state", "postalCode": "postalCode", "country": "country"}
+
+
+def address(node: Node, _document: Document) -> dict[str, Any] | None:
+    """AD -> Address."""
+    result: dict[str, Any] = {}
+    if use := codes()["address-use"].get((node.get("use") or "").split(" ")[0]):
+        result["use"] = use
+    lines = [found for part in each("streetAddressLine")(node) if (found := folded(part))]
+    if lines:
+        result["line"] = lines
+    for name, target in _ADDRESS.items():
+        if (part := first(name)(node)) is not None and (found := folded(part)):
+            result[target] = found
+    if not result.keys() - {"use"} and (whole := folded(node)):
+        result["text"] = whole
+    return result if result.keys() - {"use"} else None
+
+
+def telecom(node: Node, document: Document) -> dict[str, Any] | None:
+    """TEL -> ContactPoint; the URL scheme gives the system, a bare number is a phone by CDA's custom."""
+    written = (node.get("value") or "").strip()
+    if not written:
+        return None
+    scheme, colon, rest = written.partition(":")
+    kind = codes()["telecom-system"].get(scheme.lower()) if colon else None
+    if kind is None:
+        return {"system": "email" if "@" in written else "other", "value": written} | _telecom_use(node)
+    kept = written if kind == "url" else rest.strip()
+    return {"system": kind, "value": kept} | _telecom_use(node) if kept else None
+
+
+def _telecom_use(node: Node) -> dict[str, Any]:
+    use = codes()["telecom-use"].get((node.get("use") or "").split(" ")[0])
+    return {"use": use} if use else {}
+
+
+def attachment(node: Node, document: Document) -> dict[str, Any] | None:
+    """ED with base64 or a reference to elsewhere -> Attachment; base64 that is none is an Issue."""
+    result: dict[str, Any] = {}
+    if media := node.get("mediaType"):
+        result["contentType"] = media
+    url = first("reference/@value")(node)
+    if url and not url.startswith("#"):
+        return result | {"url": url}
+    packed = "".join("".join(map(str, node.itertext())).split())
+    if node.get("representation") != "B64" or not packed:
+        return None
+    try:
+        base64.b64decode(packed, validate=True)
+    except (binascii.Error, ValueError):
+        document.warn("value", "The attachment is not base64: it is kept in the document only.")
+        return None
+    return result | {"data": packed}
+
+
+def annotation(node: Node, document: Document) -> dict[str, Any] | None:
+    """Comment activity text -> Annotation."""
+    return {"text": found} if (found := text(node, document)) else None
+
+
+def reference_range(node: Node, document: Document) -> dict[str, Any] | None:
+    """observationRange -> referenceRange; only the normal one, as FHIR's own default type is normal."""
+    if first("interpretationCode/@code")(node) not in (None, "N"):
+        return None
+    found = first("value")(node)
+    result: dict[str, Any] = (limits(found, document) or {}) if found is not None else {}
+    if (words := first("text")(node)) is not None and (spoken := text(words, document)):
+        result["text"] = spoken
+    if not result and found is not None and (spoken := text(found, document)):
+        result["text"] = spoken
+    return result or None
+
+
+def code_of(name: str) -> Any:
+    """A converter of a code attribute by one map of tables/codes.toml; an unknown code is a warning."""
+
+    def convert(written: str, document: Document) -> str | None:
+        target = codes()[name].get(written.strip())
+        if target is None:
+            document.warn("code-invalid", f"The code is not in the map {name} of the CDA tables: correct it.")
+        return target
+
+    return convert
+
+
+CONVERTERS: dict[str, Any] = {
+    "II[Identifier]": identifier,
+    "CD[CodeableConcept]": concept,
+    "CD[Coding]": coding,
+    "TS[dateTime]": point,
+    "TS[date]": date_of,
+    "TS[instant]": instant_of,
+    "IVL_TS[effective]": time_of,
+    "ANY[value]": value,
+    "PN[HumanName]": human_name,
+    "AD[Address]": address,
+    "TEL[ContactPoint]": telecom,
+    "ED[string]": text,
+    "ED[Annotation]": annotation,
+    "nullFlavor[dataAbsentReason]": absent_reason,
+    "observationRange[referenceRange]": reference_range,
+    **{f"CS[{name}]": code_of(name) for name in codes() if name != "oids"},
+}

@@ -1,0 +1,76 @@
+"""CDA as a dialect of the mapping engine, and the tables compiled once."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from mappers import engine
+from mappers.cda import paths
+from mappers.cda.context import Document, codes
+from mappers.cda.datatypes import CONVERTERS
+from mappers.cda.parse import Node
+from mappers.cda.times import point
+from profiles.canonical import CONDITION_CLINICAL, R4
+
+_GOAL_PRIORITY = "http://terminology.hl7.org/CodeSystem/goal-priority"
+
+
+def _birth_time(node: Node, document: Document) -> dict[str, Any] | None:
+    """birthTime with a clock time -> the extension that keeps it."""
+    found = point(node, document)
+    return {"url": R4("patient-birthTime"), "valueDateTime": found} if found and "T" in found else None
+
+
+def _language(node: Node, _document: Document) -> dict[str, Any] | None:
+    code = (paths.first("languageCode/@code")(node) or "").strip()
+    if not code:
+        return None
+    result: dict[str, Any] = {"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": code}]}}
+    preferred = paths.first("preferenceInd/@value")(node)
+    return result | ({"preferred": preferred == "true"} if preferred in ("true", "false") else {})
+
+
+def _coded(name: str, system: str) -> Any:
+    """A converter: a code of CDA -> a CodeableConcept by one map of tables/codes.toml."""
+
+    def convert(written: str, document: Document) -> dict[str, Any] | None:
+        code = codes()[name].get(written.strip())
+        if code is None:
+            document.warn("code-invalid", f"The code is not in the map {name} of the CDA tables: correct it.")
+        return {"coding": [{"system": system, "code": code}]} if code else None
+
+    return convert
+
+
+class CdaDialect:
+    """How the engine reads CDA: paths are XPath (see mappers/cda/paths.py), values are elements or attribute strings."""
+
+    converters: Mapping[str, engine.Converter] = {
+        **CONVERTERS,
+        "TS[birthTime]": _birth_time,
+        "languageCommunication[communication]": _language,
+        "problem-status[clinicalStatus]": _coded("problem-status", CONDITION_CLINICAL),
+        "priority[Goal.priority]": _coded("priority", _GOAL_PRIORITY),
+    }
+    first = staticmethod(paths.first)
+    each = staticmethod(paths.each)
+
+
+@cache
+def table(name: str) -> engine.Table:
+    """`tables/<name>.toml`, compiled once."""
+    return engine.compile_table(engine.load("mappers.cda", f"tables/{name}.toml")["row"], CdaDialect())
+
+
+def apply(name: str, node: Node, document: Document, *, kind: str) -> dict[str, Any]:
+    """A new resource of type `kind` from an element by one table, its subject set where R4 has one."""
+    resource: dict[str, Any] = {"resourceType": kind}
+    table(name).apply(node, resource, document.at(node))
+    return resource
+
+
+@cache
+def reads(name: str) -> frozenset[str]:
+    """The paths that a table reads or leaves out on purpose."""
+    compiled = table(name)
+    return compiled.reads | frozenset(compiled.left)

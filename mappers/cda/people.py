@@ -1,0 +1,171 @@
+"""Participations: Patient, Practitioner, Organization, Device, and who wrote what.
+
+Source: C-CDA on FHIR 2.0.0, CF-patient and CF-participations; US Core 6.1.0.
+"""
+
+from typing import Any
+
+from mappers.cda import dialect
+from mappers.cda.claims import claim
+from mappers.cda.context import Document, Resource, folded, identifiers
+from mappers.cda.datatypes import address, concept, human_name, identifier, system, telecom
+from mappers.cda.parse import Node
+from mappers.cda.paths import each, first
+from profiles.canonical import CDC_RACE, NULL_FLAVOR, US_CORE_ETHNICITY, US_CORE_RACE
+
+_OMB_RACE = {"1002-5", "2028-9", "2054-5", "2076-8", "2106-3"}  # US Core 6.1.0, omb-race-category
+_OMB_ETHNICITY = {"2135-2", "2186-5"}
+_GUARDIAN = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "GUARD"}
+
+
+def patient(document: Document) -> Resource | None:
+    """recordTarget/patientRole -> Patient, or None when the document names nobody."""
+    role = first("recordTarget/patientRole")(document.root)
+    if role is None:
+        return None
+    resource = dialect.apply("patient", role, document, kind="Patient")
+    person = first("patient")(role)
+    if person is not None:
+        _race(person, resource, "raceCode", US_CORE_RACE, _OMB_RACE)
+        _race(person, resource, "ethnicGroupCode", US_CORE_ETHNICITY, _OMB_ETHNICITY)
+        contacts = [found for node in each("guardian")(person) if (found := _guardian(node, document))]
+        if contacts:
+            resource["contact"] = contacts
+    document.add(resource, role)
+    document.resources.remove(resource)
+    return resource
+
+
+def _race(person: Node, resource: Resource, name: str, url: str, groups: set[str]) -> None:
+    """raceCode and sdtc:raceCode -> us-core-race; ethnicGroupCode likewise. The text is all displays, joined."""
+    parts: list[dict[str, Any]] = []
+    displays: list[str] = []
+    for node in each(name)(person) + each(f"sdtc:{name}")(person):
+        code, display = node.get("code"), node.get("displayName")
+        if not code or system(node.get("codeSystem")) != CDC_RACE:
+            if node.get("nullFlavor") in ("UNK", "ASKU"):
+                parts.append({"url": "ombCategory", "valueCoding": _null(node.get("nullFlavor"))})
+                displays.append("Unknown" if node.get("nullFlavor") == "UNK" else "Asked but no answer")
+            continue
+        value = {"system": CDC_RACE, "code": code} | ({"display": display} if display else {})
+        parts.append({"url": "ombCategory" if code in groups else "detailed", "valueCoding": value})
+        displays.append(display or code)
+    if parts:
+        text = {"url": "text", "valueString": ", ".join(dict.fromkeys(displays))}
+        resource.setdefault("extension", []).append({"url": url, "extension": [*_once(parts), text]})
+
+
+def _null(flavor: str) -> dict[str, str]:
+    return {"system": NULL_FLAVOR, "code": flavor}
+
+
+def _once(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [part for index, part in enumerate(parts) if part not in parts[:index]]
+
+
+def _guardian(node: Node, document: Document) -> dict[str, Any] | None:
+    found = first("guardianPerson/name")(node)
+    name = human_name(found, document) if found is not None else None
+    code = first("code")(node)
+    relation = concept(code, document) if code is not None else None
+    contact: dict[str, Any] = {"relationship": [{"coding": [_GUARDIAN]}] + ([relation] if relation else [])}
+    if name:
+        contact["name"] = name
+    telecoms = [value for one in each("telecom")(node) if (value := telecom(one, document))]
+    if telecoms:
+        contact["telecom"] = telecoms
+    addresses = [value for one in each("addr")(node) if (value := address(one, document))]
+    if addresses:
+        contact["address"] = addresses[0]
+    return contact if contact.keys() - {"relationship"} else None
+
+
+def _common(node: Node, document: Document) -> dict[str, Any]:
+    """identifier, telecom and address of a role or an organization."""
+    found = {
+        "identifier": [value for one in each("id")(node) if (value := identifier(one, document))],
+        "telecom": [value for one in each("telecom")(node) if (value := telecom(one, document))],
+        "address": [value for one in each("addr")(node) if (value := address(one, document))],
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def _key(node: Node, name: str) -> str:
+    return next(iter(identifiers(node)), "") or f"name|{name}"
+
+
+def organization(node: Node | None, document: Document) -> str | None:
+    """An organization element -> Organization; None when it has no name."""
+    if node is None:
+        return None
+    document.at(node)
+    found = first("name")(node)
+    name = folded(found) if found is not None else None
+    if name is None:
+        return None
+    resource: Resource = {"resourceType": "Organization"} | _common(node, document)
+    for part in (*resource.get("address", ()), *resource.get("telecom", ())):
+        if part.get("use") == "home":  # org-1, org-2: an organization has no home
+            del part["use"]
+    resource |= {"active": True, "name": name}  # it takes part in this document, so it is in use
+    claim(resource, "us-core-organization")
+    return document.shared(resource, node, _key(node, name))
+
+
+def practitioner(role: Node, person: str, document: Document) -> str | None:
+    """An assigned role with a person -> Practitioner; None when the person has no name and the role no id."""
+    document.at(role)
+    names = [value for one in each(f"{person}/name")(role) if (value := human_name(one, document))]
+    common = _common(role, document)
+    if not names and "identifier" not in common:
+        return None
+    resource: Resource = {"resourceType": "Practitioner"} | common | ({"name": names} if names else {})
+    claim(resource, "us-core-practitioner")
+    return document.shared(resource, role, _key(role, str(names)))
+
+
+def author(node: Node, document: Document) -> str | None:
+    """author -> the reference of who wrote: the patient, a person, a device or an organization; None: not said."""
+    role = first("assignedAuthor")(node)
+    if role is None:
+        return None
+    if _is_patient(role, document):
+        return document.patient_reference
+    device = first("assignedAuthoringDevice")(role)
+    if device is not None and first("assignedPerson")(role) is None:
+        return _device(role, device, document)
+    if first("assignedPerson")(role) is None:
+        known = document.linked(role, "Practitioner", "Organization", "Device")
+        found = known[0] if known else organization(first("representedOrganization")(role), document)
+        if found is not None:
+            return found
+    reference = practitioner(role, "assignedPerson", document)
+    if reference is not None:
+        for key in identifiers(role):
+            document.by_id.setdefault(key, []).append(reference)
+    return reference
+
+
+def _is_patient(role: Node, document: Document) -> bool:
+    """Whether the author is the patient: the code ONESELF, or one of the patient's own ids."""
+    if first("code/@code")(role) == "ONESELF":
+        return True
+    target = first("recordTarget/patientRole")(document.root)
+    return target is not None and not set(identifiers(target)).isdisjoint(identifiers(role))
+
+
+def _device(role: Node, device: Node, document: Document) -> str | None:
+    names = [text for name in ("softwareName", "manufacturerModelName") if (text := _text(device, name))]
+    if not names:
+        return None
+    resource: Resource = {"resourceType": "Device"}
+    identities = [value for one in each("id")(role) if (value := identifier(one, document))]
+    if identities:
+        resource["identifier"] = identities
+    resource["deviceName"] = [{"name": name, "type": "model-name"} for name in dict.fromkeys(names)]
+    return document.shared(resource, role, _key(role, names[0]))
+
+
+def _text(node: Node, name: str) -> str | None:
+    found = first(name)(node)
+    return (folded(found) or found.get("displayName")) if found is not None else None

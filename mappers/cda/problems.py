@@ -1,0 +1,93 @@
+"""Problems and health concerns -> Condition, one per problem observation.
+
+Source: C-CDA on FHIR 2.0.0, CF-problems; US Core 6.1.0, us-core-condition-problems-health-concerns.
+"""
+
+from typing import Any
+
+from mappers.cda import dialect
+from mappers.cda.claims import claim
+from mappers.cda.context import Document, Resource, account, codes, identifiers
+from mappers.cda.parse import Node
+from mappers.cda.paths import each, first, has_template
+from mappers.cda.people import author
+from profiles.canonical import CONDITION_CATEGORY, CONDITION_CLINICAL
+
+_HEALTH_CONCERN = "http://hl7.org/fhir/us/core/CodeSystem/condition-category"
+_OBSERVATION = "2.16.840.1.113883.10.20.22.4.4"
+_ENDED = {"inactive", "resolved", "remission"}
+_ANY_PROBLEM = {"55607006", "404684003", "64572001"}  # problem, finding, disease: "no problem" when negated
+_HANDLED = frozenset({"entryRelationship[@typeCode='REFR']", "effectiveTime", "statusCode", "author"})
+
+
+def problem(node: Node, document: Document, kind: str) -> list[str]:
+    """A concern act, or a problem observation standing alone -> Conditions; `kind` is the category code."""
+    if node.tag.endswith("}observation"):
+        found = _condition(node, None, document, kind)
+        return [found] if found else []
+    made: list[str] = []
+    inner = [one for one in each("entryRelationship/observation")(node) if _states(one)]
+    for one in inner:
+        found = _condition(one, node, document, kind)
+        if found is not None:
+            made.append(found)
+            for key in identifiers(node):
+                document.by_id.setdefault(key, []).append(found)
+    if not inner:
+        document.leave(node, "bad", "The concern holds no problem observation: there is nothing to map.")
+    elif not made:
+        document.at(node).inform("The concern names no problem that is present.")
+    return made
+
+
+def _states(node: Node) -> bool:
+    """Whether an observation under a concern is a problem observation, by template or by a coded value."""
+    if has_template(node, _OBSERVATION):
+        return True
+    return node.get("classCode") == "OBS" and first("value/@code")(node) is not None and not each("templateId")(node)
+
+
+def _condition(node: Node, act: Node | None, document: Document, kind: str) -> str | None:
+    document.at(node)
+    if node.get("negationInd") == "true" and first("value/@code")(node) in _ANY_PROBLEM:
+        document.leave(node, "left", "It states that no problem is known; no Condition is made of it.")
+        return None
+    resource = dialect.apply("condition", node, document, kind="Condition")
+    if "code" not in resource:
+        document.leave(node, "bad", "The problem has neither code nor text.")
+        return None
+    _status(resource, node, act, document)
+    system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
+    resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
+    resource["subject"] = {"reference": document.patient_reference}
+    writer = first("author")(node)
+    who = author(writer, document) if writer is not None else None
+    if who and who.partition("/")[0] in ("Practitioner", "Patient"):
+        resource["recorder"] = {"reference": who}
+    diagnosis = kind == "encounter-diagnosis"
+    claim(resource, f"us-core-condition-{'encounter-diagnosis' if diagnosis else 'problems-health-concerns'}")
+    account(node, document, dialect.reads("condition"), handled=_HANDLED)
+    return document.add(resource, node)
+
+
+def _status(resource: Resource, node: Node, act: Node | None, document: Document) -> None:
+    """clinicalStatus: the Problem Status, else an end in time, else the concern's status. An end rules out `active`."""
+    high = first("effectiveTime/high")(node)
+    ended = "abatementDateTime" in resource or (high is not None and high.get("nullFlavor") == "UNK")
+    if "clinicalStatus" not in resource:
+        code = "resolved" if ended else _of_act(act)
+        if code:
+            resource["clinicalStatus"] = _clinical(code)
+        return
+    stated = resource["clinicalStatus"]["coding"][0]["code"]
+    if ended and stated not in _ENDED:
+        document.at(node).warn("conflict", "The problem has an end but its status says that it goes on: set resolved.")
+        resource["clinicalStatus"] = _clinical("resolved")
+
+
+def _of_act(act: Node | None) -> str | None:
+    return codes()["concern-status"].get(first("statusCode/@code")(act) or "") if act is not None else None
+
+
+def _clinical(code: str) -> dict[str, Any]:
+    return {"coding": [{"system": CONDITION_CLINICAL, "code": code}]}

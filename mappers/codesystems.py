@@ -1,0 +1,139 @@
+"""Code translation: FHIR ConceptMaps that ship with the mappers, and names and OIDs of code systems to their URIs.
+
+Shape: `mappers/codesystems/<name>.json` is a FHIR R4 ConceptMap; `systems.toml` names systems. Nothing is guessed: a code
+or a name that is not listed has no translation, and the caller says so in an Issue.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import Any
+
+_OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMap:
+    """One ConceptMap, flattened. `targets` maps source code to target code, `systems` the same to the target system."""
+
+    name: str
+    targets: Mapping[str, str]
+    systems: Mapping[str, str]
+    displays: Mapping[str, str]
+
+    def coding(self, code: str) -> dict[str, Any] | None:
+        """The target as a Coding, or None if the code is not in the map."""
+        target = self.targets.get(code)
+        if target is None:
+            return None
+        coding = {"system": self.systems[code], "code": target}
+        display = self.displays.get(code)
+        return {**coding, "display": display} if display else coding
+
+
+def _read(name: str) -> str:
+    return files("mappers").joinpath("codesystems", name).read_text("utf-8")
+
+
+@cache
+def code_map(name: str) -> CodeMap:
+    """The ConceptMap `<name>.json`. Raises FileNotFoundError for a map we do not ship: a bug of the calling table."""
+    resource = json.loads(_read(f"{name}.json"))
+    targets: dict[str, str] = {}
+    systems: dict[str, str] = {}
+    displays: dict[str, str] = {}
+    for group in resource["group"]:
+        for element in group["element"]:
+            for target in element.get("target", ())[:1]:
+                targets[element["code"]] = target["code"]
+                systems[element["code"]] = group["target"]
+                if "display" in target:
+                    displays[element["code"]] = target["display"]
+    return CodeMap(name, targets, systems, displays)
+
+
+@cache
+def _systems() -> dict[str, Any]:
+    return tomllib.loads(_read("systems.toml"))
+
+
+@lru_cache(4096)
+def system_of_name(name: str) -> str | None:
+    """The URI for a name of HL7 table 0396 (`LN`, `SCT`, `HL70078`), or None for a local or unknown name."""
+    table = _systems()
+    found = table["names"].get(name) or table["names"].get(name.upper())
+    if found:
+        return str(found)
+    match = re.fullmatch(r"(?i:HL7)(\d{4})", name)
+    if match:
+        return f"http://terminology.hl7.org/CodeSystem/v2-{match[1]}"
+    return system_of_oid(name) if _OID.fullmatch(name) else None
+
+
+@lru_cache(4096)
+def system_of_oid(oid: str) -> str | None:
+    """The URI for an OID: the registered one if we know it, else `urn:oid:`; None if it is not an OID."""
+    oid = oid.removeprefix("urn:oid:")
+    known = _systems()["oids"].get(oid)
+    if known:
+        return str(known)
+    return f"urn:oid:{oid}" if _OID.fullmatch(oid) and "." in oid else None
+
+
+def system_of_authority(universal_id: str, id_type: str) -> str | None:
+    """The URI for an HD (or any universal id with its type): OID, UUID or URI; None for anything local."""
+    if id_type in ("ISO", "") and _OID.fullmatch(universal_id):
+        return system_of_oid(universal_id)
+    if id_type in ("UUID", "GUID") and _UUID.fullmatch(universal_id):
+        return f"urn:uuid:{universal_id.lower()}"
+    if id_type == "URI" and ":" in universal_id and " " not in universal_id:
+        return universal_id
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A UCUM unit: `code` is valid UCUM, `text` what a person reads."""
+
+    code: str
+    text: str
+
+
+@lru_cache(4096)
+def ucum(written: str) -> str | None:
+    """The UCUM code for a unit as written: itself if it is a UCUM code that we know, or the dirty-unit map's; else None.
+
+    Source: UCUM 2.1 (case sensitive codes); `units.json` for what senders write instead.
+    """
+    if written in _ucum_codes():
+        return written
+    return code_map("units").targets.get(written) or code_map("units").targets.get(written.lower())
+
+
+@cache
+def _ucum_codes() -> frozenset[str]:
+    return frozenset(_systems()["ucum"]["codes"])
+
+
+@cache
+def identifier_type_system() -> str:
+    """The system of identifier types (HL7 table 0203)."""
+    return str(_systems()["identifier_types"]["system"])
+
+
+@cache
+def identifier_types() -> frozenset[str]:
+    """The codes of HL7 table 0203 that we write as a coding."""
+    return frozenset(_systems()["identifier_types"]["codes"])
+
+
+@lru_cache(1024)
+def system_of_namespace(namespace: str) -> str | None:
+    """The URI for an assigning authority's plain name, where the name leaves no doubt (`NPI`); else None."""
+    found = _systems()["namespaces"].get(namespace)
+    return str(found) if found else None

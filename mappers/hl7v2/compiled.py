@@ -1,0 +1,89 @@
+"""The compiled mapping tables of HL7 v2, made once at import: datatypes first, then the segments that use them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mappers.engine import Converter, Table, as_converter, compile_table, load
+from mappers.hl7v2.context import MessageContext
+from mappers.hl7v2.datatypes import coded_by, date_time, in_table, text
+from mappers.hl7v2.dialect import HL7v2Dialect, components
+from mappers.hl7v2.identifiers import identifier_system, identifier_type
+from mappers.hl7v2.people import interpreter, organization, participant, practitioner, provider_identifier, referring
+from mappers.hl7v2.registry import CONVERTERS
+from profiles import canonical
+
+PACKAGE = "mappers.hl7v2"
+_HL7 = "http://terminology.hl7.org/CodeSystem/"
+
+
+def _datatypes(dialect: HL7v2Dialect, converters: dict[str, Converter]) -> None:
+    for datatype in load(PACKAGE, "tables/datatypes.toml")["datatype"]:
+        convert = as_converter(compile_table(datatype["row"], dialect, nested=True), components)
+        needs = datatype.get("needs")
+        converters[datatype["name"]] = _needing(dialect.first(needs), convert) if needs else convert
+
+
+def _needing(get: Any, convert: Converter) -> Converter:
+    def run(value: str, context: MessageContext) -> Any:
+        return convert(value, context) if get(components(value)) else None
+
+    return run
+
+
+def _references(converters: dict[str, Converter]) -> dict[str, Converter]:
+    person = referring("XCN", converters["XCN[Practitioner]"], practitioner)
+    return {
+        "XCN[Reference]": person,
+        "XON[Reference]": referring("XON", converters["XON[Organization]"], organization),
+        "NDL[Reference]": interpreter(person),
+        **{f"participant-{role}": participant(role, person) for role in ("ATND", "REF", "CON", "ADM")},
+    }
+
+
+def _collection_period(end: str, context: MessageContext, start: str) -> tuple[str, Any] | None:
+    """OBR-7 and OBR-8: a period, or one time if they are the same."""
+    last, first = date_time(end, context), date_time(start, context) if start else None
+    if first == last and first:
+        return "DateTime", first
+    made = {name: part for name, part in (("start", first), ("end", last)) if part}
+    return ("Period", made) if made else None
+
+
+def _file_name(value: str, context: MessageContext) -> dict[str, Any] | None:
+    found = text(value, context)
+    return {"value": found} if found else None
+
+
+_SEGMENT_CONVERTERS: Mapping[str, Converter] = {
+    "collection-period": _collection_period,
+    "file-name": _file_name,
+    "PLN[Identifier]": provider_identifier(identifier_system, identifier_type),
+    "admission-type": in_table(f"{_HL7}v2-0007"),
+    "hospital-service": in_table(f"{_HL7}v2-0069"),
+    "discharge-disposition": in_table(f"{_HL7}v2-0112"),
+    "verification-status": coded_by("v2-0052", canonical.CONDITION_VERIFICATION),
+}
+
+
+def _compile() -> dict[str, Table]:
+    converters = {**CONVERTERS, **_SEGMENT_CONVERTERS}
+    dialect = HL7v2Dialect(converters)
+    _datatypes(dialect, converters)
+    converters.update(_references(converters))
+    return {name: compile_table(rows, dialect) for name, rows in load(PACKAGE, "tables/segments.toml").items()}
+
+
+def _width(tables: Mapping[str, Table]) -> dict[str, int]:
+    """To how many fields each segment is filled up, so that every getter finds its index."""
+    widths = {"MSH": 22, "SPM": 8, "ORC": 13}
+    for table in tables.values():
+        for path in table.reads | table.left.keys():
+            match = re.match(r"([A-Z0-9]{3})-(\d+)", path)
+            if match:
+                widths[match[1]] = max(widths.get(match[1], 0), int(match[2]) + 1)
+    return widths
+
+
+TABLES = _compile()
+WIDTHS = _width(TABLES)

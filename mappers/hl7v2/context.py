@@ -1,0 +1,106 @@
+"""One message's conversion: sender, times, the segment we are in, and the people and organizations met on the way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mappers.conversion import Resource, Source
+from mappers.converters import Stamp, compact_time, reference, resource_id
+from mappers.engine import Context
+from mappers.hl7v2.parse import Message
+from profiles.issue import Severity
+
+_ZONE_RULES: Mapping[str, str] = {
+    "default": "Times without offset took the offset of MSH-7. Send the offset with each time.",
+    "time-zone": "Times without offset took that of the sender's configured time zone. Send the offset with each time.",
+    "cut": "Times without a usable offset, or without minutes, were cut to their date. Send minutes and offset.",
+}
+
+
+class MessageContext(Context):
+    """What converters and builders of one HL7 v2 message share.
+
+    `name` and `number` say which segment runs: `OBX`, third of its name. `sender` is MSH-3 and MSH-4: part of every id.
+    `urn` names the raw bytes; each resource says in `meta.source` which segments of them it comes from.
+    """
+
+    __slots__ = (
+        "message",
+        "name",
+        "number",
+        "sender",
+        "control_id",
+        "urn",
+        "default_offset",
+        "time_zone",
+        "zones",
+        "patient_id",
+        "subject",
+        "people",
+        "extra",
+        "seen",
+    )
+
+    def __init__(self, message: Message, source: Source) -> None:
+        super().__init__(source)
+        header = message.header
+        self.message = message
+        self.name, self.number = "MSH", 1
+        self.sender = (_namespace(header[3]), _namespace(header[4]))
+        self.control_id = header[10]
+        self.urn = f"urn:sha256:{source.sha256}#"
+        self.time_zone = source.time_zone
+        self.default_offset = _offset_of(header[7])
+        self.zones: set[str] = set()
+        self.patient_id = ""
+        self.subject: dict[str, str] = {}
+        self.people: dict[tuple[str, str], dict[str, Any] | None] = {}  # raw field -> reference
+        self.extra: dict[str, Resource] = {}  # id -> Practitioner or Organization
+        self.seen: dict[str, int] = {}  # identity -> how often it came in this message
+
+    def enter(self, name: str, number: int) -> None:
+        """Says which segment runs now."""
+        self.name, self.number = name, number
+
+    def where(self, path: str) -> str:
+        """`OBX[2]-5.1` for the row path `OBX-5.1`; a path of another segment stays as it is."""
+        name, _, rest = path.partition("-")
+        return f"{self.name}[{self.number}]-{rest.rstrip('*')}" if name == self.name else path
+
+    def time(self, written: str) -> Stamp | None:
+        """A time of the message in FHIR's form. One that can not be read is a warning and None."""
+        stamp = compact_time(written, self.default_offset, self.time_zone)
+        if stamp is None:
+            self.warn("value", "The time can not be read and was dropped. Send YYYYMMDDHHMMSS+ZZZZ.")
+        elif stamp.zone:
+            self.zones.add(stamp.zone)
+        return stamp
+
+    def identity(self, *parts: str) -> str:
+        """The id for an identity. The second of two equal identities in one message gets another one: they never merge."""
+        made = resource_id(*parts)
+        count = self.seen.get(made, 0)
+        self.seen[made] = count + 1
+        return made if not count else resource_id(*parts, str(count))
+
+    def add(self, resource: Resource) -> dict[str, str]:
+        """Keeps a Practitioner or Organization once, and gives the reference to it."""
+        self.extra.setdefault(resource["id"], resource)
+        return reference(resource["resourceType"], resource["id"])
+
+    def place(self) -> str:
+        """The `meta.source` of a resource that comes from the segment that runs."""
+        return f"{self.urn}{self.name}/{self.number}"
+
+    def note_time_rules(self) -> None:
+        """One information Issue for each rule that times without offset went by."""
+        for zone in sorted(self.zones):
+            self.report(Severity.INFORMATION, "informational", _ZONE_RULES[zone], path="MSH-7")
+
+
+def _namespace(field: str) -> str:
+    return field.partition("^")[0].strip() or field.strip("^ ")
+
+
+def _offset_of(written: str) -> str | None:
+    stripped = written.partition("^")[0].strip()
+    return stripped[-5:] if stripped[-5:-4] in ("+", "-") and stripped[-4:].isdecimal() else None

@@ -1,0 +1,222 @@
+"""Reads ER7, the pipe-and-hat form of HL7 v2, without ever raising on its content.
+
+Shape: a `Message` is a list of segments; a segment is a list of raw fields, `segment[0]` its name, `segment[5]` field 5
+(MSH counts the separator as field 1, as the standard does). Fields are split here; repetitions, components and
+subcomponents by whoever needs them, and only then unescaped. Whatever the sender's separators are, they have been
+rewritten to `|^~\\&` when this module is done, so nothing after it has to know them.
+Source: HL7 v2.9 chapter 2 (encoding rules, escape sequences), chapter 2C table 0211.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from profiles.issue import Issue, Severity, warning
+
+STANDARD = "|^~\\&"
+MAX_SEGMENTS = 100_000
+_CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r") + b"\x7f"
+_LETTERS = "^~\\&"
+_CHARSETS = {
+    "ASCII": "ascii",
+    "UNICODE UTF-8": "utf-8",
+    "UTF-8": "utf-8",
+    "UNICODE": "utf-8",
+    "8859/1": "latin-1",
+    **{f"8859/{part}": f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 15)},
+}
+_ESCAPE = re.compile(r"\\([^\\]*)\\")
+_LITERALS = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\", "P": "#", "H": "", "N": ""}
+_FORMATS = re.compile(r"\.(br|sp|in|ti|sk|ce|fi|nf)\s*([+-]?\d*)")
+_ESCAPE_LETTERS = ("F", "S", "R", "E", "T")  # in the order of the separators |^~\&
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `separators` are the sender's own: field, component, repetition, escape, subcomponent."""
+
+    segments: list[list[str]]
+    separators: str = STANDARD
+    issues: list[Issue] = field(default_factory=list)
+
+    @property
+    def header(self) -> list[str]:
+        """The MSH segment."""
+        return self.segments[0]
+
+
+def parse(data: bytes, widths: Mapping[str, int]) -> Message | Issue:
+    """One message, or the fatal Issue that says why it is none.
+
+    `widths`: to how many fields a segment of that name is filled up with empty ones, so that readers need no check.
+    """
+    data = data.strip(b"\x0b\x1c\r\n \t")
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:].lstrip()
+    problem = _not_a_message(data)
+    if problem is not None:
+        return problem
+    issues: list[Issue] = []
+    text = _decode(_printable(data, issues), issues)
+    separators = _separators(text)
+    if separators != STANDARD:
+        text = _standardize(text, separators)
+    return Message(_segments(text, widths, issues), separators, issues)
+
+
+def _fatal(location: str, text: str) -> Issue:
+    return Issue(Severity.FATAL, "structure", location, text)
+
+
+def _not_a_message(data: bytes) -> Issue | None:
+    if not data.startswith(b"MSH"):
+        return _fatal("MSH", "The input does not start with an MSH segment. Send one HL7 v2 message in ER7 form.")
+    head = data[3:9]
+    if len(head) < 6 or head[:1].isalnum() or head[0] <= 32 or head[0] > 126:
+        return _fatal("MSH[1]-1", "The field separator is missing, a letter, a digit or a control character. Send `|`.")
+    encoding = data[4 : data.find(head[:1], 4)] if head[:1] in data[4:11] else b""
+    if not 1 <= len(encoding) <= 5 or len(set(encoding)) < len(encoding) or any(c <= 32 or c > 126 for c in encoding):
+        return _fatal("MSH[1]-2", "The encoding characters are missing, repeated or unreadable. Send `^~\\&`.")
+    if re.search(rb"[A-Za-z0-9]", encoding):
+        return _fatal("MSH[1]-2", "An encoding character is a letter or a digit. Send `^~\\&`.")
+    return None
+
+
+def _decode(data: bytes, issues: list[Issue]) -> str:
+    """Text by MSH-18; if that fails UTF-8, then Latin-1, which reads any bytes. No byte is dropped."""
+    if data.isascii():
+        return data.decode("ascii")
+    declared = _declared_charset(data)
+    codec = _CHARSETS.get(declared, "utf-8")
+    for name in (codec, "utf-8"):
+        try:
+            text = data.decode(name)
+        except (UnicodeDecodeError, LookupError):
+            continue
+        if declared not in _CHARSETS or name != codec:
+            issues.append(_charset_issue("UTF-8"))
+        return text
+    issues.append(_charset_issue("Latin-1"))
+    return data.decode("latin-1")
+
+
+def _charset_issue(used: str) -> Issue:
+    text = f"MSH-18 names no character set that fits the bytes; they were read as {used}. Declare it in MSH-18."
+    return warning("value", "MSH[1]-18", text)
+
+
+def _declared_charset(data: bytes) -> str:
+    header = re.split(rb"[\r\n]", data, maxsplit=1)[0].split(data[3:4])
+    repetition = data[5:6]
+    raw = header[17].split(repetition)[0] if len(header) > 17 else b""
+    return raw.decode("latin-1").strip().upper()
+
+
+def _printable(data: bytes, issues: list[Issue]) -> bytes:
+    """Without the control characters that no FHIR string may hold; in every charset we read they are single bytes."""
+    cleaned = data.translate(None, _CONTROLS)
+    if len(cleaned) != len(data):
+        text = "Control characters inside the message were dropped. Send them escaped, as \\X..\\."
+        issues.append(warning("value", "MSH[1]", text))
+    return cleaned
+
+
+def _separators(text: str) -> str:
+    """Field, component, repetition, escape, subcomponent; a blank for each that the sender does not define."""
+    encoding = text[4 : text.index(text[3], 4)]
+    return (text[3] + encoding[:4]).ljust(5)
+
+
+def _standardize(text: str, separators: str) -> str:
+    """The same message with `|^~\\&`; characters that now would be separators are escaped, escapes are kept in meaning."""
+    own = dict(zip(separators, STANDARD, strict=True))
+    own.pop(" ", None)
+    escaped = {literal: f"\\{letter}\\" for literal, letter in zip(STANDARD, _ESCAPE_LETTERS, strict=True)}
+    escape = separators[3].strip()
+    named = {f"{escape}{letter}{escape}": char for char, letter in zip(separators, _ESCAPE_LETTERS, strict=True)} if escape else {}
+
+    def rewrite(match: re.Match[str]) -> str:
+        found = match[0]
+        if found in named:
+            return escaped.get(named[found], named[found])
+        return own.get(found) or escaped.get(found, found)
+
+    pattern = "|".join([*map(re.escape, named), "(?s:.)"])
+    start = text.index(separators[0], 4)
+    return f"MSH|{_LETTERS}" + re.sub(pattern, rewrite, text[start:])
+
+
+def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list[list[str]]:
+    """The segments. CR ends a segment; if there is no CR at all, LF does. A line that is no segment continues the last."""
+    segments: list[list[str]] = []
+    for line in text.split("\r") if "\r" in text else text.split("\n"):
+        line = line.strip("\n")
+        if line[3:4] == "|" or len(line) == 3:
+            fields = line.split("|")
+            if '""' in line:
+                fields = ["" if value == '""' else value for value in fields]
+            name = fields[0]
+            missing = widths.get(name, 8) - len(fields)
+            if missing > 0:
+                fields += [""] * missing
+            segments.append(fields)
+        elif line.strip() and segments:
+            _continue(segments[-1], line, issues, len(segments))
+    segments[0].insert(1, "|")
+    if len(segments) > MAX_SEGMENTS:
+        issues.append(_fatal("MSH[1]", f"The message has more than {MAX_SEGMENTS} segments. Split it."))
+        del segments[1:]
+    return segments
+
+
+def _continue(segment: list[str], line: str, issues: list[Issue], position: int) -> None:
+    last = max((index for index, value in enumerate(segment) if value), default=0)
+    segment[last] += "\n" + line
+    text = "A line does not start with a segment name; it was taken as part of the field before it. Escape line ends."
+    issues.append(warning("structure", f"{segment[0]} (segment {position})", text))
+
+
+def unescape(text: str) -> str:
+    """The text of a leaf: escape sequences resolved, `\\.br\\` and the like as line ends. Unknown sequences stay."""
+    if "\\" not in text:
+        return text
+    return _legal(_ESCAPE.sub(_resolve, text))
+
+
+def has_unknown_escape(text: str) -> bool:
+    """Whether an escape sequence is left that we can not resolve."""
+    return "\\" in text and any(_resolve(match) == match[0] for match in _ESCAPE.finditer(text))
+
+
+def _resolve(match: re.Match[str]) -> str:
+    body = match[1]
+    if body in _LITERALS:
+        return _LITERALS[body]
+    if body[:1] == "X" and re.fullmatch(r"X([0-9A-Fa-f]{2})+", body):
+        return _hexadecimal(body[1:])
+    formatted = _FORMATS.fullmatch(body)
+    return _format(formatted[1], formatted[2]) if formatted else match[0]
+
+
+def _hexadecimal(digits: str) -> str:
+    raw = bytes.fromhex(digits)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _format(command: str, count: str) -> str:
+    if command == "sk":
+        return " " * min(int(count or 1), 80) if not count.startswith("-") else ""
+    if command == "sp":
+        return "\n" * max(1, min(int(count or 1), 10))
+    return "\n" if command in ("br", "ce") else ""
+
+
+def _legal(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.translate(_ILLEGAL) if any(char < " " and char not in "\n\t" for char in text) else text
+
+
+_ILLEGAL = dict.fromkeys(_CONTROLS)

@@ -1,0 +1,108 @@
+"""Practitioners and organizations that segments name: one resource for each identifier, however often it is named."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mappers.conversion import Resource
+from mappers.converters import concept, is_npi, resource_id
+from mappers.engine import Converter
+from mappers.hl7v2.context import MessageContext
+from mappers.hl7v2.dialect import components, subcomponents
+from profiles import canonical
+
+_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+_PRACTITIONER = canonical.US_CORE_PINNED("us-core-practitioner")
+Finish = Callable[[dict[str, Any], MessageContext], Resource | None]
+
+
+def referring(datatype: str, build: Converter, finish: Finish) -> Converter:
+    """A converter from XCN or XON to a reference; the resource is kept in the context, once."""
+
+    def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
+        key = (datatype, value)
+        if key not in context.people:
+            body = build(value, context)
+            resource = finish(body, context) if body else None
+            context.people[key] = context.add(resource) if resource else None
+        found = context.people[key]
+        return dict(found) if found else None
+
+    return convert
+
+
+def practitioner(body: dict[str, Any], context: MessageContext) -> Resource | None:
+    """A Practitioner with id, and US Core's claim where its rules hold. Neither name nor identifier: none."""
+    identifiers = [each for each in body.get("identifier", ()) if each.get("value")]
+    if not identifiers and not body.get("name"):
+        return None
+    if not identifiers:
+        body.pop("identifier", None)
+    first = identifiers[0] if identifiers else {}
+    made: Resource = {
+        "resourceType": "Practitioner",
+        "id": _id("Practitioner", first, repr(body), context),
+        "meta": {"source": context.place()},
+        **body,
+    }
+    if _meets_us_core(identifiers, body):
+        made["meta"]["profile"] = [_PRACTITIONER]
+    return made
+
+
+def _meets_us_core(identifiers: list[dict[str, Any]], body: dict[str, Any]) -> bool:
+    named = bool(body.get("name")) and all("family" in name for name in body["name"])
+    systems = bool(identifiers) and all("system" in each for each in identifiers)
+    numbers = all(is_npi(each["value"]) for each in identifiers if each.get("system") == canonical.NPI)
+    return named and systems and numbers and all("value" in each for each in body.get("telecom", ()))
+
+
+def organization(body: dict[str, Any], context: MessageContext) -> Resource:
+    """An Organization with id. US Core wants `active`, which the message does not say: no claim."""
+    identifiers = [each for each in body.get("identifier", ()) if each.get("value")]
+    if not identifiers:
+        body.pop("identifier", None)
+    first = identifiers[0] if identifiers else {}
+    logical_id = _id("Organization", first, str(body.get("name")), context)
+    return {"resourceType": "Organization", "id": logical_id, "meta": {"source": context.place()}, **body}
+
+
+def _id(resource_type: str, identifier: dict[str, Any], otherwise: str, context: MessageContext) -> str:
+    if "system" in identifier:
+        return resource_id(resource_type, identifier["system"], identifier["value"])
+    return resource_id(resource_type, *context.sender, identifier.get("value", ""), otherwise)
+
+
+def participant(role: str, refer: Converter) -> Converter:
+    """A converter from XCN to Encounter.participant in a role."""
+
+    def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
+        found = refer(value, context)
+        return {"type": [concept(_PARTICIPATION, role)], "individual": found} if found else None
+
+    return convert
+
+
+def interpreter(refer: Converter) -> Converter:
+    """A converter from NDL, whose first component holds a person as subcomponents, to a reference."""
+
+    def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
+        name = components(value)[0]
+        if "&" not in name:
+            return refer(value, context)
+        return refer("^".join(subcomponents(name)).rstrip("^"), context)
+
+    return convert
+
+
+def provider_identifier(system_of: Converter, type_of: Converter) -> Converter:
+    """A converter from PLN (number, type) to Identifier."""
+
+    def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
+        number, kind = (part.strip() for part in components(value)[:2])
+        if not number:
+            return None
+        system = system_of(number, context, "", kind)
+        made = {"type": type_of(kind, context)} if kind else {}
+        return {**made, **({"system": system} if system else {}), "value": number}
+
+    return convert

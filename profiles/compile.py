@@ -1,0 +1,344 @@
+"""The profile compiler: differentials (US Core's tables and our own StructureDefinitions) -> checks, once per profile.
+
+A profile's check is its base profile's check and then its own differential; base R4 has been checked before
+(`profiles.structure`). Understood: min, max, fixed, pattern, required bindings, types and their profiles, reference
+targets, slices by value, pattern, exists, type or profile, closed slicing, invariants. A value of the wrong JSON type
+is passed over here: the structure check has already refused it.
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from profiles import library, rules, valuesets
+from profiles.canonical import unversioned
+from profiles.matching import Matcher, claims, expected, matcher, value_test
+from profiles.place import Place
+from profiles.primitives import PRIMITIVES
+from profiles.run import Run, Scope
+from profiles.structure import element_name, literal_type
+from profiles.tree import Node, Profile, profile
+
+Json = dict[str, Any]
+Check = Callable[[Any, Place, Run], None]
+Steps = tuple[str, ...]
+_BY_URL = [{"type": "value", "path": "url"}]
+
+
+@cache
+def profile_check(url: str) -> Check | None:
+    """The check of a profile by its URL without version; None when the profile is unknown."""
+    found = profile(url)
+    if found is None:
+        return None
+    below = profile_check(found.base.url) if found.base else None
+    own = _value_checks(found, found.root, ())
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        key = (id(value), url)
+        if key in run.checked:
+            return
+        run.checked.add(key)
+        if below:
+            below(value, place, run)
+        for each in own:
+            each(value, place, run)
+
+    return check
+
+
+# --- One element of an object ---------------------------------------------------------------------------------------
+
+
+def _element(found: Profile, node: Node, steps: Steps) -> Check:
+    """The check of an element in the object that holds it: how many, what each is, which slices."""
+    count = _count_check(found, node, node.name.removesuffix("[x]"))
+    each_value = _value_checks(found, node, steps)
+    slices = _slices(found, node, steps)
+    choice = _choice_keys(node) if node.name.endswith("[x]") else None
+    name, companion = node.name, f"_{node.name}"
+
+    def check(owner: Any, place: Place, run: Run) -> None:
+        if type(owner) is not dict:
+            return
+        if choice is not None:
+            found_values = [(owner[key], (place, step, -1)) for key, step in choice.items() if key in owner]
+        else:
+            item = owner.get(name)
+            if item is None:
+                found_values = []
+            elif type(item) is list:
+                found_values = [(each, (place, name, index)) for index, each in enumerate(item)]
+            else:
+                found_values = [(item, (place, name, -1))]
+        if count is not None:
+            count(len(found_values) or (companion in owner), place, run)
+        for value, here in found_values:
+            for each_check in each_value:
+                each_check(value, here, run)
+        if slices is not None:
+            slices(found_values, place, run)
+
+    return check
+
+
+@cache
+def _all_types() -> tuple[str, ...]:
+    complex_types = [name for name, entry in library.types().items() if entry["kind"] == "complex-type"]
+    return (*PRIMITIVES, *complex_types)
+
+
+def _choice_keys(node: Node) -> dict[str, str]:
+    """JSON key -> place step, for every type that a choice may have."""
+    stem = node.name.removesuffix("[x]")
+    return {stem + code[0].upper() + code[1:]: f"{stem}.ofType({code})" for code in _all_types()}
+
+
+def _count_check(found: Profile, node: Node, name: str) -> Callable[[int, Place, Run], None] | None:
+    minimum, maximum = _limits(node)
+    if minimum == 0 and maximum is None:
+        return None
+    label = found.label
+
+    def check(number: int, place: Place, run: Run) -> None:
+        if number < minimum:
+            run.error("required", place, f"{label} requires at least {minimum} {name}; add it.")
+        elif maximum is not None and number > maximum:
+            run.error("structure", (place, name, -1), f"{label} allows at most {maximum} {name}; remove the others.")
+
+    return check
+
+
+def _limits(node: Node) -> tuple[int, int | None]:
+    maximum = node.facts.get("max", "*")
+    return node.facts.get("min", 0), None if maximum == "*" else int(maximum)
+
+
+# --- One value ------------------------------------------------------------------------------------------------------
+
+
+def _value_checks(found: Profile, node: Node, steps: Steps) -> list[Check]:
+    checks: list[Check] = []
+    fixed = expected(node.facts)
+    if fixed is not None:
+        checks.append(_fixed_check(found, *fixed))
+    if node.facts.get("binding", {}).get("strength") == "required":
+        checks.append(_binding_check(found, node.facts["binding"]["valueSet"]))
+    checks += _type_checks(found, node)
+    checks += [_invariant(rule, node.path) for rule in node.facts.get("constraint", [])]
+    checks += [_element(found, child, (*steps, name)) for name, child in node.children.items()]
+    return checks
+
+
+def _invariant(rule: Json, path: str) -> Check:
+    check = rules.rule_check(rule["key"], rule["severity"], rule.get("expression", ""), path=path)
+
+    def guarded(value: Any, place: Place, run: Run) -> None:
+        if run.sound:  # a rule trusts the structure
+            check(value, place, run)
+
+    return guarded
+
+
+def _fixed_check(found: Profile, wanted: Any, exact: bool) -> Check:
+    test = value_test(wanted, exact)
+    text = f"{found.label} fixes {described(wanted)} here; send that."
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        if not test(value):
+            run.error("value", place, text)
+
+    return check
+
+
+def _binding_check(found: Profile, value_set: str) -> Check:
+    url = unversioned(value_set)
+    text = f"{found.label} requires a code of {url} here; use one."
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        if valuesets.coded_in(url, value) is False:
+            run.error("code-invalid", place, text)
+
+    return check
+
+
+def described(value: Any) -> str:
+    """A fixed value or pattern in short: `system|code` where it is a coding."""
+    if type(value) is dict:
+        inner = value.get("coding", [value])[0]
+        if "code" in inner:
+            return f"{inner.get('system', '')}|{inner['code']}".lstrip("|")
+        return ", ".join(f"{key} {described(item)}" for key, item in inner.items())
+    return str(value)
+
+
+# --- Types ----------------------------------------------------------------------------------------------------------
+
+
+def _type_checks(found: Profile, node: Node) -> list[Check]:
+    types = node.facts.get("type", [])
+    checks: list[Check] = []
+    if node.name.endswith("[x]") and types:
+        checks.append(_choice_check(found, node, frozenset(kind["code"] for kind in types)))
+    if types and all(kind["code"] in library.resource_types() for kind in types):
+        checks.append(_resource_check(found, types))
+    for kind in types:
+        if kind["code"] == "Reference" and kind.get("targetProfile"):
+            checks.append(_target_check(found, [unversioned(url) for url in kind["targetProfile"]]))
+        elif "profile" in kind and kind["code"] in library.types() and kind["code"] not in library.resource_types():
+            checks += _datatype_checks(kind["profile"])
+    return checks
+
+
+def _choice_check(found: Profile, node: Node, codes: frozenset[str]) -> Check:
+    stem = node.name.removesuffix("[x]")
+    allowed = frozenset(f"{stem}.ofType({code})" for code in codes)
+    text = f"{found.label} allows {' or '.join(sorted(codes))} here; send one of these types."
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        if place[1] not in allowed:
+            run.error("structure", place, text)
+
+    return check
+
+
+def _resource_check(found: Profile, types: list[Json]) -> Check:
+    """The resource of a slot: its type, and its profile when only one may stand there."""
+    codes = frozenset(kind["code"] for kind in types)
+    urls = [unversioned(url) for kind in types for url in kind.get("profile", [])]
+    text = f"{found.label} wants {' or '.join(sorted(codes))} here; send that type."
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        if type(value) is not dict or value.get("resourceType") not in codes:
+            return run.error("structure", place, text)
+        inner = profile_check(urls[0]) if len(urls) == 1 else None
+        if inner is not None:
+            outer = run.scope
+            run.scope = Scope(value, outer)
+            inner(value, place, run)
+            run.scope = outer
+        return None
+
+    return check
+
+
+def _datatype_checks(urls: list[str]) -> list[Check]:
+    if len(urls) != 1:
+        return []
+    url = unversioned(urls[0])
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        inner = profile_check(url)
+        if inner is not None:
+            inner(value, place, run)
+
+    return [check]
+
+
+def _target_check(found: Profile, urls: list[str]) -> Check:
+    """The target of a literal reference: its type always, its profile where the resource can be seen."""
+    types = [library.type_of(url) for url in urls]
+    known = frozenset(name for name in types if name) if all(types) and "Resource" not in urls[0] else frozenset()
+    any_of = frozenset(name for url, name in zip(urls, types, strict=True) if name and url.endswith("/" + name))
+    wanted, named = frozenset(urls), " or ".join(url.rpartition("/")[2] for url in urls)
+    refused = f"{found.label} lets this refer to {named}; refer to one of these."
+    unclaimed = f"{found.label} wants {named} here, but the target's meta.profile claims none of these; add the claim."
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        text = value.get("reference") if type(value) is dict else None
+        if type(text) is not str:
+            return
+        target = run.scope.resolve(text)
+        kind = target.get("resourceType") if target else literal_type(text)
+        if type(kind) is not str or not known:
+            return
+        if kind not in known:
+            run.error("value", place, refused)
+        elif target and kind not in any_of and not claims(target, wanted):
+            run.warning("value", place, unclaimed)
+
+    return check
+
+
+# --- Slices ---------------------------------------------------------------------------------------------------------
+
+SlicesCheck = Callable[[list[tuple[Any, Place]], Place, Run], None]
+
+
+class _Slice:
+    __slots__ = ("checks", "maximum", "minimum", "name", "shown", "test")
+
+    def __init__(self, found: Profile, node: Node, name: str, steps: Steps, test: Matcher) -> None:
+        self.name, self.test = name, test
+        self.minimum, self.maximum = _limits(node)
+        self.checks = _value_checks(found, node, steps)
+        self.shown = _shown(node, name)
+
+
+def _shown(node: Node, name: str) -> str:
+    """The slice's name, and the code that makes it when there is one."""
+    for each in (node, *node.children.values()):
+        fixed = expected(each.facts)
+        if fixed is not None and type(fixed[0]) is dict:
+            return f"{name} ({described(fixed[0])})"
+    return name
+
+
+def _slices(found: Profile, node: Node, steps: Steps) -> SlicesCheck | None:
+    slicing = _slicing(found, node, steps)
+    discriminators = slicing.get("discriminator", [])
+    slices = []
+    for name, child in node.slices.items():
+        here = (*steps[:-1], f"{steps[-1]}:{name}")
+        test = matcher(discriminators, [child, *found.inherited(here)])
+        if test is not None:
+            slices.append(_Slice(found, child, name, here, test))
+    if not slices:
+        return None
+    closed = slicing.get("rules") == "closed"
+    return _slices_check(found, node.name, slices, closed=closed)
+
+
+def _slicing(found: Profile, node: Node, steps: Steps) -> Json:
+    for each in (node, *found.inherited(steps)):
+        if "slicing" in each.facts:
+            slicing: Json = each.facts["slicing"]
+            return slicing
+    return {"discriminator": _BY_URL} if node.name in ("extension", "modifierExtension") else {}
+
+
+def _slices_check(found: Profile, name: str, slices: list[_Slice], *, closed: bool) -> SlicesCheck:
+    label = found.label
+
+    def check(values: list[tuple[Any, Place]], place: Place, run: Run) -> None:
+        counts = dict.fromkeys((each.name for each in slices), 0)
+        for value, here in values:
+            fitting = next((each for each in slices if each.test(value, run.scope)), None)
+            if fitting is not None:
+                counts[fitting.name] += 1
+                for each_check in fitting.checks:
+                    each_check(value, here, run)
+            elif closed:
+                _refuse_unsliced(label, name, slices, value, here, run)
+        for each in slices:
+            _count_slice(label, name, each, counts[each.name], place, run)
+
+    return check
+
+
+def _count_slice(label: str, name: str, each: _Slice, number: int, place: Place, run: Run) -> None:
+    if number < each.minimum:
+        run.error("required", place, f"{label} requires at least {each.minimum} {name} {each.shown}; add it.")
+    elif each.maximum is not None and number > each.maximum:
+        where = (place, name, -1)
+        run.error("structure", where, f"{label} allows at most {each.maximum} {name} {each.shown}; remove the others.")
+
+
+def _refuse_unsliced(label: str, name: str, slices: list[_Slice], value: Any, place: Place, run: Run) -> None:
+    known = [each.name for each in slices]
+    own = value.get("name") if type(value) is dict else None
+    near = get_close_matches(own, known, n=1) if type(own) is str and len(own) < 64 else []
+    hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}."
+    called = f" called {element_name(own)}" if type(own) is str else ""
+    run.error("invalid", place, f"{label} knows no {name}{called}; {hint}")

@@ -1,0 +1,200 @@
+"""FHIR JSON in and out: exact decimals, and nothing that two readers could understand differently.
+
+`parse` reads with msgspec and then checks, at C speed, what msgspec lets pass. Each check is a cheap test that can not
+miss the defect; when it fires, a slower exact walk decides and finds the place:
+
+- a repeated key: msgspec keeps the last. The compact re-encoding of the value then holds fewer colons than the input
+  (colons inside strings are equal on both sides, unless one is written as an escape, which sends us to the walk);
+- null, [] and {}: their spelling occurs in the re-encoding;
+- depth: pairs of brackets vanish level by level.
+
+Source: FHIR R4 4.0.1, JSON Representation of Resources; RFC 8259.
+"""
+
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from profiles.issue import Issue, error
+
+MAX_DEPTH = 64
+_MAX_EXPONENT = 400
+_BOM = b"\xef\xbb\xbf"
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_ELEMENT_NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
+
+
+class BadJson(Exception):
+    """The bytes are no FHIR JSON; `issue` says where and why, without any value of the input."""
+
+    def __init__(self, issue: Issue) -> None:
+        super().__init__(issue.text)
+        self.issue = issue
+
+
+class _NumberTooLarge(ValueError):
+    """A number whose exponent is beyond any clinical value."""
+
+
+def _number(text: str) -> Decimal:
+    value = Decimal(text)
+    if not -_MAX_EXPONENT < value.adjusted() < _MAX_EXPONENT:
+        raise _NumberTooLarge
+    return value
+
+
+_decode = msgspec.json.Decoder(float_hook=_number).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """One JSON object, its decimals exact (`Decimal`, trailing zeros kept), its whole numbers `int`.
+
+    Raises: BadJson (code `structure` or `too-long`): not UTF-8, byte order mark, malformed, NaN, lone surrogate,
+    number beyond 10^400, not an object, repeated key, null outside a primitive's array, empty array or object,
+    nested deeper than 64.
+    """
+    value = _decoded(data)
+    if not isinstance(value, dict):
+        raise _bad("", "A FHIR resource is one JSON object; send { ... } and nothing around it.")
+    compact = _encode(value)
+    if compact.count(b":") != data.count(b":") or b"\\u003a" in data or b"\\u003A" in data:
+        _refuse_repeated_keys(data)
+    if b"null" in compact or b"[]" in compact or b"{}" in compact:
+        _refuse_empty(value)
+    if not _shallow(compact):
+        _refuse_deep(value)
+    return value
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON of plain FHIR data; decimals are written with the digits they hold."""
+    return _encode(value)
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return _decode(data)
+    except UnicodeDecodeError:
+        reason = "The body is not valid UTF-8; encode JSON as UTF-8."
+    except RecursionError:
+        reason = f"The JSON is nested too deeply; {MAX_DEPTH} levels are the limit."
+    except (_NumberTooLarge, InvalidOperation, msgspec.ValidationError):
+        reason = "A number is out of range; a FHIR decimal has at most 18 digits."
+    except msgspec.DecodeError as caught:
+        reason = _malformed(data, str(caught))
+    raise _bad("", reason) from None  # the cause may hold the input
+
+
+def _malformed(data: bytes, message: str) -> str:
+    if data.startswith(_BOM):
+        return "The body starts with a byte order mark; send JSON as UTF-8 without one."
+    if not data.strip():
+        return "The body is empty; send one FHIR resource as JSON."
+    if "surrogate" in message:
+        return "A string holds half of a surrogate pair; send each character whole."
+    position = re.search(r"byte (\d+)", message)
+    at = f" at byte {position[1]}" if position else " near its end"
+    return f"The body is not well-formed JSON{at}; correct the syntax (NaN and Infinity are no JSON)."
+
+
+def _bad(location: str, text: str, code: str = "structure") -> BadJson:
+    return BadJson(error(code, location, text))
+
+
+# --- Exact walks, reached only when a cheap test fired --------------------------------------------------------------
+
+
+class _Repeated(dict[str, Any]):
+    """An object of the input that has `key` twice."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    seen: set[str] = set()
+    repeated = _Repeated(value)
+    repeated.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return repeated
+
+
+def _refuse_repeated_keys(data: bytes) -> None:
+    try:
+        value = json.loads(data, object_pairs_hook=_object, parse_float=str, parse_int=str)
+    except RecursionError:
+        raise _bad("", f"The JSON is nested too deeply; {MAX_DEPTH} levels are the limit.") from None
+    for path, item, _ in _walk(value):
+        if isinstance(item, _Repeated):
+            raise _bad(_child(path, item.key), "A property occurs twice in one object; keep one of them.")
+
+
+def _refuse_empty(value: dict[str, Any]) -> None:
+    for path, item, null_allowed in _walk(value):
+        if item is None and not null_allowed:
+            raise _bad(path, "null is no value in FHIR; leave the property out.")
+        if item in ([], {}) and isinstance(item, (list, dict)):
+            raise _bad(path, "An empty array or object is no value in FHIR; leave the property out.")
+
+
+def _shallow(compact: bytes) -> bool:
+    """Whether the value surely keeps to the limit: one round removes at least one level, and at most two."""
+    brackets = compact.translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH // 2):
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if not brackets:
+            return True
+    return False
+
+
+def _refuse_deep(value: dict[str, Any]) -> None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for parent in level for item in _items(parent) if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise _bad("", f"The JSON is nested too deeply; {MAX_DEPTH} levels are the limit.", "too-long")
+
+
+def _items(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _walk(root: Any) -> Any:
+    """Yields (location, value, null allowed here) in document order, without recursion."""
+    name = root.get("resourceType") if isinstance(root, dict) else None
+    stack: list[tuple[str, Any, bool]] = [(_child("", name) if isinstance(name, str) else "", root, False)]
+    while stack:
+        path, value, null_allowed = stack.pop()
+        yield path, value, null_allowed
+        children: list[tuple[str, Any, bool]] = []
+        if isinstance(value, dict):
+            children = [(_child(path, key), item, False) for key, item in value.items() if not _primitive_array(item)]
+            children += _primitive_items(path, value)
+        elif isinstance(value, list):
+            children = [(f"{path}[{index}]", item, False) for index, item in enumerate(value)]
+        stack.extend(reversed(children))
+
+
+def _primitive_array(value: Any) -> bool:
+    return isinstance(value, list) and None in value
+
+
+def _primitive_items(path: str, value: dict[str, Any]) -> list[tuple[str, Any, bool]]:
+    """Items of the arrays that hold null: legal when the array has its `_name` companion, or is one."""
+    found = []
+    for key, item in value.items():
+        if _primitive_array(item):
+            allowed = key.startswith("_") or f"_{key}" in value
+            found += [(f"{_child(path, key)}[{index}]", each, allowed) for index, each in enumerate(item)]
+    return found
+
+
+def _child(path: str, key: str) -> str:
+    name = key if _ELEMENT_NAME.fullmatch(key) else "%unnamed"  # a key that is no element name may hold anything
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,108 @@
+"""What one validation carries along: the issues found, and the resources that references may point to."""
+
+import re
+from typing import Any
+
+from profiles.issue import Issue, Severity
+from profiles.place import Place, render
+
+_VERSIONED = re.compile(r"/_history/[^/]+$")
+_TYPE_AND_ID = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})$")
+
+
+class Scope:
+    """A resource, and the resource that holds it: where `resolve()` looks."""
+
+    __slots__ = ("_contained", "_entries", "outer", "resource")
+
+    def __init__(self, resource: dict[str, Any], outer: "Scope | None" = None) -> None:
+        self.resource = resource
+        self.outer = outer
+        self._contained: dict[str, Any] | None = None
+        self._entries: dict[str, Any] | None = None
+
+    def resolve(self, reference: str) -> dict[str, Any] | None:
+        """The resource a literal reference names, when it is contained or in the Bundle around; else None."""
+        if reference.startswith("#"):
+            return self._resolve_contained(reference[1:])
+        bundle = self.bundle()
+        return bundle.entries().get(_VERSIONED.sub("", reference)) if bundle else None
+
+    def bundle(self) -> "Scope | None":
+        """The nearest Bundle around the resource, itself included."""
+        scope: Scope | None = self
+        while scope is not None and scope.resource.get("resourceType") != "Bundle":
+            scope = scope.outer
+        return scope
+
+    def _resolve_contained(self, name: str) -> dict[str, Any] | None:
+        scope: Scope | None = self
+        while scope is not None:
+            found = scope.contained().get(name)
+            if found is not None or not name:
+                return found if name else scope.resource
+            scope = scope.outer
+        return None
+
+    def contained(self) -> dict[str, Any]:
+        """The contained resources by id."""
+        if self._contained is None:
+            self._contained = {}
+            inside = self.resource.get("contained")
+            for each in inside if type(inside) is list else ():
+                if type(each) is dict and type(each.get("id")) is str:
+                    self._contained[each["id"]] = each
+        return self._contained
+
+    def entries(self) -> dict[str, Any]:
+        """The Bundle's resources by every reference that finds them: fullUrl, and `Type/id` where the rules allow."""
+        if self._entries is None:
+            self._entries = {}
+            entries = self.resource.get("entry")
+            for entry in entries if type(entries) is list else ():
+                if type(entry) is dict and type(entry.get("resource")) is dict:
+                    self._entries.update(_names(entry))
+        return self._entries
+
+
+def _names(entry: dict[str, Any]) -> dict[str, Any]:
+    url, resource = entry.get("fullUrl"), entry["resource"]
+    kind, identity = resource.get("resourceType"), resource.get("id")
+    if type(url) is not str:
+        return {f"{kind}/{identity}": resource}
+    relative = _TYPE_AND_ID.search(url)
+    return {url: resource, relative[1]: resource} if relative else {url: resource}
+
+
+class Run:
+    """One call of validate(): collects issues; `scope` is the resource that is being walked.
+
+    `broken` counts the errors of structure so far; `sound` says whether the resource whose profiles run has none.
+    """
+
+    __slots__ = ("broken", "checked", "issues", "named", "scope", "sound")
+
+    def __init__(self, named: tuple[str, ...] = ()) -> None:
+        self.issues: list[Issue] = []
+        self.named = named
+        self.scope: Scope = Scope({})
+        self.broken = 0
+        self.sound = True
+        self.checked: set[tuple[int, str]] = set()  # (identity of the resource, profile URL)
+
+    def refuse(self, code: str, place: Place, text: str) -> None:
+        """Adds an error of structure: rules that trust the structure will not run on what holds it."""
+        self.broken += 1
+        self.error(code, place, text)
+
+    def error(self, code: str, place: Place, text: str) -> None:
+        """Adds an error at the place."""
+        self.issues.append(Issue(Severity.ERROR, code, render(place), text))
+
+    def warning(self, code: str, place: Place, text: str) -> None:
+        """Adds a warning at the place."""
+        self.issues.append(Issue(Severity.WARNING, code, render(place), text))
+
+    def information(self, code: str, place: Place, text: str) -> None:
+        """Adds a note at the place."""
+        self.issues.append(Issue(Severity.INFORMATION, code, render(place), text))

@@ -1,0 +1,82 @@
+"""A profile's differential as a tree of elements and slices; slices and their discriminators may come from its base."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from profiles import library
+from profiles.canonical import unversioned
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Node:
+    """One element, or one slice of it: what the differential says, its children and its slices."""
+
+    name: str  # JSON name, `value[x]` for a choice; a typed choice such as `valueQuantity` stands under its own name
+    path: str  # in the base type, without slices
+    facts: Json = field(default_factory=dict)
+    children: "dict[str, Node]" = field(default_factory=dict)
+    slices: "dict[str, Node]" = field(default_factory=dict)
+
+    def at(self, steps: tuple[str, ...]) -> "Node | None":
+        """The descendant under the steps, as `child` or `child:slice`."""
+        node: Node | None = self
+        for step in steps:
+            if node is None:
+                return None
+            name, _, slice_name = step.partition(":")
+            node = node.children.get(name)
+            if node is not None and slice_name:
+                node = node.slices.get(slice_name)
+        return node
+
+
+@dataclass(slots=True)
+class Profile:
+    """One profile, compiled from a differential, above the profile it is built on (None: a base type)."""
+
+    url: str
+    type: str
+    root: Node
+    base: "Profile | None"
+
+    @property
+    def label(self) -> str:
+        """The last part of the URL, for texts."""
+        return self.url.rpartition("/")[2]
+
+    def inherited(self, steps: tuple[str, ...]) -> list[Node]:
+        """The nodes at the same place in the profiles below, nearest first."""
+        found, profile = [], self.base
+        while profile is not None:
+            node = profile.root.at(steps)
+            if node is not None:
+                found.append(node)
+            profile = profile.base
+        return found
+
+
+@cache
+def profile(url: str) -> Profile | None:
+    """The tree of a profile by its URL without version; None when it is unknown."""
+    definition = library.profiles().get(url)
+    if definition is None:
+        return None
+    root = Node(definition["type"], definition["type"])
+    for element in definition["differential"]["element"]:
+        _node(root, element["id"].split(".")[1:]).facts.update(element)
+    return Profile(url, definition["type"], root, profile(unversioned(definition["baseDefinition"])))
+
+
+def _node(root: Node, steps: list[str]) -> Node:
+    node = root
+    for step in steps:
+        name, _, slice_name = step.partition(":")
+        if name.endswith("[x]") and slice_name.startswith(name[:-3]):  # a typed choice: value[x]:valueQuantity
+            name, slice_name = slice_name, ""
+        node = node.children.setdefault(name, Node(name, f"{node.path}.{name.removesuffix('[x]')}"))
+        if slice_name:
+            node = node.slices.setdefault(slice_name, Node(name, node.path))
+    return node

@@ -1,0 +1,52 @@
+"""`validate`: every finding about one resource, in one pass."""
+
+from typing import Any
+
+from profiles import library, structure
+from profiles.canonical import unversioned
+from profiles.compile import profile_check
+from profiles.issue import Issue
+from profiles.place import Place
+from profiles.run import Run
+
+Json = dict[str, Any]
+
+
+def validate(resource: dict[str, Any], *profiles: str) -> list[Issue]:
+    """Base R4 and every known profile that the resource, or one inside it, claims; and the profiles named.
+
+    Shape: plain FHIR JSON as `profiles.fhir_json.parse` gives it. An inner resource comes before the one that holds it,
+    each resource's structure before its profiles; locations are FHIRPath from the root. A profile that is not known is
+    an information issue. Raises: nothing, whatever the JSON holds.
+    """
+    run = Run(profiles)
+    structure.check_root(resource, run)
+    return list(dict.fromkeys(run.issues))
+
+
+def _check_profiles(value: Json, place: Place, run: Run) -> None:
+    """Runs what the resource claims, and on the root what the caller named."""
+    if run.scope.outer is None:
+        for url in run.named:
+            _check_profile(url, value, place, run)
+    meta = value.get("meta")
+    claimed = meta.get("profile") if type(meta) is dict else None
+    if type(claimed) is list:
+        for index, url in enumerate(claimed):
+            if type(url) is str:
+                _check_profile(url, value, ((place, "meta", -1), "profile", index), run, about=place)
+
+
+def _check_profile(url: str, value: Json, where: Place, run: Run, *, about: Place | None = None) -> None:
+    name = unversioned(url)
+    check = profile_check(name)
+    wanted = library.type_of(name)
+    if wanted is None:
+        run.information("not-found", where, "This profile is not known here, so nothing of it was checked.")
+    elif wanted != value["resourceType"]:
+        run.error("value", where, f"The profile {name} is for {wanted}; claim one for this resource type.")
+    elif check is not None:
+        check(value, about or where, run)
+
+
+structure.after_structure(_check_profiles)

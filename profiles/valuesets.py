@@ -1,0 +1,72 @@
+"""Which codes are in which value set: enumerations, and ICD-10-CM roots with everything beneath them."""
+
+from functools import cache
+from typing import Any
+
+from profiles import library
+from profiles.canonical import unversioned
+
+_ICD_ROOT = "concept"  # the filter property of an is-a root
+
+
+@cache
+def _members(url: str) -> tuple[dict[str, frozenset[str]], tuple[tuple[str, str], ...]] | None:
+    """({system: codes}, ((system, root), ...)) of a value set; None when it is unknown."""
+    table = library.value_sets().get(url)
+    if table is not None:
+        return {system: frozenset(codes) for system, codes in table.items()}, ()
+    resource = library.guide_value_sets().get(url)
+    if resource is None:
+        return None
+    codes: dict[str, set[str]] = {}
+    roots = []
+    for include in resource["compose"]["include"]:
+        listed = codes.setdefault(include["system"], set())
+        listed.update(_listed(include))
+        roots += [(include["system"], each["value"]) for each in include.get("filter", [])]
+    return {system: frozenset(listed) for system, listed in codes.items()}, tuple(roots)
+
+
+def _listed(include: dict[str, Any]) -> list[str]:
+    if "concept" in include:
+        return [concept["code"] for concept in include["concept"]]
+    if "filter" in include:
+        return []
+    return [concept["code"] for concept in library.guide_code_systems()[include["system"]]["concept"]]
+
+
+def contains(value_set_url: str, system: str, code: str) -> bool | None:
+    """Whether the value set has the code; None when the value set is not known here.
+
+    Shape: the URL may carry a version, which is not compared. An ICD-10-CM root holds every code that starts with it,
+    because that hierarchy follows the code text.
+    """
+    members = _members(unversioned(value_set_url))
+    if members is None:
+        return None
+    codes, roots = members
+    if code in codes.get(system, ()):
+        return True
+    return any(system == of and code.startswith(start) for of, start in roots)
+
+
+def coded_in(value_set_url: str, value: Any) -> bool | None:
+    """Whether a code, Coding, Quantity or CodeableConcept (in any coding) is in the value set; None: not known here."""
+    members = _members(unversioned(value_set_url))
+    if members is None:
+        return None
+    if type(value) is str:
+        return any(value in codes for codes in members[0].values())
+    if type(value) is not dict:
+        return False
+    codings = value.get("coding") if "coding" in value else [value]
+    return (
+        any(_coding_in(value_set_url, coding) for coding in codings if type(coding) is dict)
+        if type(codings) is list
+        else False
+    )
+
+
+def _coding_in(url: str, coding: dict[str, Any]) -> bool:
+    system, code = coding.get("system"), coding.get("code")
+    return type(system) is str and type(code) is str and bool(contains(url, system, code))

@@ -1,0 +1,180 @@
+"""The HTTP doors: one table of routes, three pure ASGI layers (outcome, metrics, auth), one lifespan."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from capability import openapi, smart, statement
+from profiles import fhir_json
+from server.auth import AuthMiddleware, Authority
+from server.auth.caller import Caller
+from server.context import Context
+from server.coordination import status as subscription_status
+from server.domain.errors import FacadeError
+from server.domain.job import Job, JobState
+from server.intake import bundle, cda, cms_operations, convert, hl7v2, rest, search, validation
+from server.intake.mllp import listen
+from server.intake.subscription import topics
+from server.metrics import MetricsMiddleware, exposition
+from server.outcomes import EXCEPTION_HANDLERS, FhirResponse, OutcomeMiddleware
+from server.settings import Settings
+from server.store.base import Where
+from server.wiring import wired
+from server.worker import Worker
+
+
+def create_app(settings: Settings, *, work: bool) -> Starlette:
+    """The application. `work`: it runs a worker too."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with wired(settings) as context:
+            app.state.context = context
+            app.state.authority = Authority(settings, context.store, context.http)
+            async with _listening(context), _working(context, work):
+                app.state.ready = True
+                yield
+                app.state.ready = False
+
+    app: Starlette = Starlette(
+        routes=_routes(),
+        lifespan=lifespan,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[
+            Middleware(OutcomeMiddleware),
+            Middleware(MetricsMiddleware),
+            Middleware(AuthMiddleware, authenticate=lambda header: _authenticate(app, header)),
+        ],
+    )
+    app.state.settings = settings
+    app.state.ready = False
+    return app
+
+
+def _authenticate(app: Starlette, header: str | None) -> Caller:
+    authority: Authority = app.state.authority
+    return authority.authenticate(header)
+
+
+@contextlib.asynccontextmanager
+async def _listening(context: Context) -> AsyncIterator[None]:
+    """The MLLP listener, if it is configured."""
+    if context.settings.mllp is None:
+        yield
+        return
+    server = await listen(context, context.settings.mllp)
+    try:
+        yield
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def _working(context: Context, work: bool) -> AsyncIterator[None]:
+    """A worker beside the doors, if this process is to have one."""
+    if not work:
+        yield
+        return
+    worker = Worker(context)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
+
+
+def _routes() -> list[Route]:
+    """Every address of the contract, the special ones before the general ones."""
+    get, post, put = ["GET"], ["POST"], ["PUT"]
+    operations = "/fhir/access/Patient"
+    return [
+        Route("/fhir/metadata", metadata, methods=get),
+        Route("/fhir/.well-known/smart-configuration", smart_configuration, methods=get),
+        Route("/.well-known/smart-configuration", smart_configuration, methods=get),
+        Route("/openapi.json", openapi_document, methods=get),
+        Route("/auth/token", token, methods=post),
+        Route("/participants/{entity_id}/jwks.json", participant_jwks, methods=get),
+        Route("/healthz", healthz, methods=get),
+        Route("/readyz", readyz, methods=get),
+        Route("/metrics", metrics, methods=get),
+        Route("/hl7v2", hl7v2.door, methods=post),
+        Route("/cda", cda.door, methods=post),
+        Route("/fhir", bundle.door, methods=post),
+        Route("/fhir/", bundle.door, methods=post),
+        Route(operations + "/$submission-status/{id}", cms_operations.submission_status, methods=get),
+        Route(operations + "/{operation}", cms_operations.submit, methods=post),
+        Route("/fhir/$convert-data", convert.door, methods=post),
+        Route("/fhir/$validate", validation.door, methods=post),
+        Route("/fhir/{type}/$validate", validation.door, methods=post),
+        Route("/fhir/Subscription/$status", subscription_status.door, methods=get),
+        Route("/fhir/Subscription/{id}/$status", subscription_status.door, methods=get),
+        Route("/fhir/{type}/_search", search.search, methods=post),
+        Route("/fhir/{type}", rest.create, methods=post),
+        Route("/fhir/{type}", search.search, methods=get),
+        Route("/fhir/{type}/{id}", rest.read, methods=get),
+        Route("/fhir/{type}/{id}", rest.update, methods=put),
+        Route("/fhir/{type}/{id}/_history/{vid}", rest.vread, methods=get),
+    ]
+
+
+async def metadata(request: Request) -> Response:
+    """The CapabilityStatement."""
+    base = _base(request)
+    return FhirResponse(
+        statement.capability_statement(base, topics=topics(base)), accept=request.headers.get("accept", "")
+    )
+
+
+async def smart_configuration(request: Request) -> Response:
+    """Where and how to get a token."""
+    return JSONResponse(smart.smart_configuration(_base(request)))
+
+
+async def openapi_document(request: Request) -> Response:
+    """All routes, for tools."""
+    return Response(fhir_json.dump(openapi.openapi(_base(request))), media_type="application/json")
+
+
+async def token(request: Request) -> Response:
+    """The token endpoint."""
+    authority: Authority = request.app.state.authority
+    return await authority.token(request)
+
+
+async def participant_jwks(request: Request) -> Response:
+    """The public keys that CMS is given."""
+    authority: Authority = request.app.state.authority
+    return await authority.participant_jwks(request)
+
+
+async def healthz(_: Request) -> Response:
+    """The process answers."""
+    return PlainTextResponse("ok")
+
+
+async def readyz(request: Request) -> Response:
+    """The store answers: doors can take messages."""
+    context: Context = request.app.state.context
+    try:
+        await context.store.count(Job, Where("state", "==", JobState.DEAD))
+    except FacadeError as failure:
+        return PlainTextResponse(type(failure).__name__, 503, {"Retry-After": "5"})
+    return PlainTextResponse("ready")
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    return await exposition(request.app.state.context)
+
+
+def _base(request: Request) -> str:
+    settings: Settings = request.app.state.settings
+    return settings.base_url

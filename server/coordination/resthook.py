@@ -1,0 +1,97 @@
+"""The rest-hook channel: one POST to a subscriber's endpoint.
+
+A name is resolved once and the connection goes to the address that was checked, so that no second answer of the name
+server can lead it elsewhere; TLS still proves the name. No redirects, no proxy authentication, no kept connection (one
+kept under an address could be used for another name at that address).
+Source: FHIR R4 Subscription, rest-hook; Subscriptions R5 Backport IG 1.1.0, REST-Hook.
+"""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+import httpx2
+
+from server.context import Context
+from server.coordination.channel import Answer, Outgoing, Verdict
+from server.intake.endpoint import Endpoint, check, permitted
+
+KEPT_BYTES = 2048
+KEPT_HEADERS = ("date", "content-type", "location", "etag", "x-request-id", "x-correlation-id")
+_NOT_NOW = frozenset({408, 425, 429})
+
+
+async def send(outgoing: Outgoing, context: Context) -> Answer:
+    """One attempt. Never raises for what the other side does: the answer says it."""
+    endpoint = check(outgoing.endpoint, context.settings.subscriber_hosts)
+    if isinstance(endpoint, str):
+        return Answer(verdict=Verdict.REFUSED, problem=endpoint)
+    try:
+        async with asyncio.timeout(outgoing.timeout_seconds):
+            address = await _address(endpoint)
+            if address is None:
+                text = "The endpoint's name leads to an address that notifications may not be sent to."
+                return Answer(verdict=Verdict.REFUSED, problem=text)
+            return await _post(outgoing, context, url=endpoint.url(address), endpoint=endpoint)
+    except TimeoutError:
+        return Answer(verdict=Verdict.AGAIN, problem="The endpoint did not answer in time.")
+    except (httpx2.TransportError, OSError):
+        return Answer(verdict=Verdict.AGAIN, problem="The endpoint could not be reached.")
+
+
+async def _address(endpoint: Endpoint) -> str | None:
+    """The address to connect to; None if the name leads to any that is not permitted. Raises OSError if to none."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+    return addresses[0] if all(permitted(address, endpoint) for address in addresses) else None
+
+
+async def _post(outgoing: Outgoing, context: Context, *, url: str, endpoint: Endpoint) -> Answer:
+    headers = [
+        *outgoing.headers,
+        ("Host", endpoint.authority),
+        ("Content-Type", outgoing.content_type),
+        ("Accept-Encoding", "identity"),
+        ("Connection", "close"),
+    ]
+    async with context.http.stream(
+        "POST",
+        url,
+        content=outgoing.body,
+        headers=headers,
+        follow_redirects=False,
+        timeout=outgoing.timeout_seconds,
+        extensions={"sni_hostname": endpoint.host},
+    ) as response:
+        body = await _first_bytes(response)
+        return Answer(
+            verdict=verdict(response.status_code),
+            status=response.status_code,
+            headers={name: response.headers[name] for name in KEPT_HEADERS if name in response.headers},
+            body=body,
+            retry_after_seconds=_retry_after(response.headers),
+        )
+
+
+def verdict(status: int) -> Verdict:
+    """What an HTTP status means here. A redirect is a refusal: the client has to name the new endpoint itself."""
+    if 200 <= status < 300:
+        return Verdict.DELIVERED
+    if status == 410:
+        return Verdict.GONE
+    return Verdict.REFUSED if 300 <= status < 500 and status not in _NOT_NOW else Verdict.AGAIN
+
+
+async def _first_bytes(response: httpx2.Response) -> bytes:
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) >= KEPT_BYTES:
+            break
+    return body[:KEPT_BYTES]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    text = headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0.0

@@ -1,0 +1,99 @@
+"""The demo's set-up: a folder with the configuration of `init --demo`, and the programs that use it."""
+
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from server.demo.processes import Child, Supervisor, free_ports
+from server.initialise import initialise
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything is."""
+
+    folder: Path
+    config: Path
+    facade: str
+    sandbox: str
+    mllp_port: int
+    pcp: str
+    secrets: dict[str, str]
+    supervisor: Supervisor
+    http: httpx2.Client
+
+    def now(self) -> datetime:
+        """The simulated time."""
+        return datetime.fromisoformat(self.http.get(f"{self.sandbox}/sandbox/clock").json()["now"])
+
+    def set_clock(self, now: datetime) -> None:
+        """Moves the simulated time."""
+        self.http.post(f"{self.sandbox}/sandbox/clock", json={"now": now.isoformat()}).raise_for_status()
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Every request that the stand-in CMS received."""
+        content = self.http.get(f"{self.sandbox}/sandbox/journal").json()
+        return content if isinstance(content, list) else content["journal"]
+
+    def plan_faults(self, *faults: dict[str, Any]) -> None:
+        """What the stand-in CMS shall get wrong next."""
+        self.http.post(f"{self.sandbox}/sandbox/faults", json=list(faults)).raise_for_status()
+
+
+def made(folder: Path, ports: tuple[int, int, int, int] | None = None) -> World:
+    """Writes the configuration; nothing runs yet. `ports`: facade, sandbox, MLLP, PCP."""
+    facade, sandbox, mllp, pcp = ports or _ports()
+    result = initialise(folder, demo=True, facade_port=facade, sandbox_port=sandbox, mllp_port=mllp)
+    return World(
+        folder=folder,
+        config=Path(result.config),
+        facade=f"http://127.0.0.1:{facade}",
+        sandbox=f"http://127.0.0.1:{sandbox}",
+        mllp_port=mllp,
+        pcp=f"http://127.0.0.1:{pcp}",
+        secrets={client.client_id: client.client_secret for client in result.clients},
+        supervisor=Supervisor(folder),
+        http=httpx2.Client(
+            transport=httpx2.HTTPTransport(retries=20), timeout=10, trust_env=False, follow_redirects=False
+        ),
+    )
+
+
+def _ports() -> tuple[int, int, int, int]:
+    """Free ports; the mailbox listens two above the sandbox, as `init --demo` writes it."""
+    while True:
+        facade, sandbox, mllp, pcp, *others = free_ports(5)
+        if not {sandbox + 2} & {facade, mllp, pcp, *others} and sandbox < 65000:
+            return facade, sandbox, mllp, pcp
+
+
+def start_cms(world: World) -> None:
+    """The stand-in CMS, the mailbox that gets its e-mails, the PCP's receiver."""
+    port = int(world.sandbox.rpartition(":")[2])
+    mail_port = int(tomllib.loads((world.folder / "sandbox.toml").read_text())["smtp"]["port"])
+    pcp_port = world.pcp.rpartition(":")[2]
+    start = world.supervisor.start
+    start(
+        Child(
+            "mailbox",
+            ["sandbox.mailbox", "--port", str(mail_port), "--maildir", "mail"],
+            f"tcp://127.0.0.1:{mail_port}",
+        )
+    )
+    start(Child("pcp", ["sandbox.pcp", "--port", pcp_port, "--file", "pcp.jsonl"], f"{world.pcp}/received"))
+    start(
+        Child("sandbox", ["sandbox", "--config", "sandbox.toml", "--port", str(port)], f"{world.sandbox}/sandbox/clock")
+    )
+
+
+def start_facade(world: World) -> None:
+    """The doors and a worker, as two processes: each can be killed alone."""
+    config = ["--config", str(world.config)]
+    start = world.supervisor.start
+    start(Child("facade", ["server.cli", "serve", "--no-worker", *config], f"{world.facade}/readyz"))
+    start(Child("worker", ["server.cli", "worker", *config], ""))
+    world.supervisor.watch()

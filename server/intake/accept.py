@@ -1,0 +1,284 @@
+"""Behind every door: the raw bytes are stored first, then read, mapped and checked, then all of it is one transaction.
+
+What can not be taken in stays in the store as it came, with the reasons, and an item in the work list says so.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mappers.conversion import Conversion, Resource
+from profiles import fhir_json
+from profiles.issue import Issue, error
+from profiles.validate import validate
+from server.audit import record
+from server.context import Context, new_id
+from server.domain.care_period import CarePeriod
+from server.domain.errors import Conflict, StoreUnavailable, UniqueViolation
+from server.domain.job import JobKind, NewJob
+from server.domain.received import Door, Received, ReceivedState
+from server.domain.resource import PatientIdentity
+from server.intake.identity import Match, match
+from server.intake.resources import Put, put, retargeted
+from server.store.base import Changeset, Where
+from server.work_items import closed, work_item
+
+TRIES = 5  # of a plan that somebody else's write overtook
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What came through a door. `agent` is the client id or the peer."""
+
+    participant_id: str
+    door: Door
+    agent: str
+    content_type: str
+    body: bytes
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a message will change. With an error among `issues` it changes nothing and is quarantined."""
+
+    puts: tuple[Put, ...]
+    patient_id: str | None
+    issues: tuple[Issue, ...]
+    changes: Changeset
+
+    @property
+    def refused(self) -> bool:
+        """Whether the message is not taken in."""
+        return any(issue.is_error for issue in self.issues)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a door reads its bytes.
+
+    `registers`: the sender may make a patient known by its own numbers. `location`: where the source names the
+    patient. `control_key`: the sender's name for this message; other bytes under the same name are refused.
+    """
+
+    conversion: Conversion
+    registers: bool
+    location: str
+    control_key: str | None = None
+
+
+Answer = Callable[[Plan], tuple[int, bytes]]  # HTTP status and the body to give (and to give again to a repeat)
+
+
+async def receive(arrival: Arrival, context: Context, *, repeatable: bool = True) -> Received:
+    """The stored row: a new one, or the earlier one of the same bytes from the same sender. On disk when it returns.
+
+    `repeatable` False: the same bytes twice are two messages (the door tells repeats apart in its own way).
+    """
+    digest = hashlib.sha256(arrival.body).hexdigest()
+    key = f"{arrival.door}|{arrival.agent}|{digest}" if repeatable else None
+    row = Received(
+        participant_id=arrival.participant_id,
+        id=new_id(),
+        door=arrival.door,
+        agent=arrival.agent,
+        content_type=arrival.content_type,
+        sha256=digest,
+        received_at=context.clock.now(),
+        content_key=key,
+        body=arrival.body,
+    )
+    try:
+        await context.store.commit(Changeset(insert=(row,)))
+    except UniqueViolation:
+        conditions = (Where("participant_id", "==", arrival.participant_id), Where("content_key", "==", key))
+        earlier = await context.store.find(Received, *conditions, limit=1)
+        if not earlier:
+            raise StoreUnavailable("the earlier message of these bytes was just changed") from None
+        return earlier[0]
+    return replace(row, revision=1)
+
+
+def answered(received: Received) -> tuple[int, bytes] | None:
+    """What a repeat of an accepted message gets again; None when the message still has to be read."""
+    if received.state is ReceivedState.ACCEPTED and received.answer is not None:
+        return received.answer_status or 200, received.answer
+    return None
+
+
+async def process(received: Received, reading: Reading, answer: Answer, context: Context) -> tuple[int, bytes]:
+    """Plans, answers and commits, as one transaction; plans again when somebody else wrote first."""
+    for _ in range(TRIES):
+        plan = await _plan(received, reading, context)
+        try:
+            return await _settle(received, reading, plan, answer, context)
+        except UniqueViolation as bar:
+            if "control_key" in bar.index:
+                text = "Another message came under this control id with other content: send it under a new control id."
+                twice = Plan((), None, (error("duplicate", "MSH-10", text),), Changeset())
+                return await _settle(received, reading, twice, answer, context)
+        except Conflict:
+            pass
+        received = await context.store.get(Received, participant_id=received.participant_id, id=received.id) or received
+        if (earlier := answered(received)) is not None:
+            return earlier
+    raise StoreUnavailable("others keep changing the same records", retry_after_seconds=1.0)
+
+
+async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
+    conversion = reading.conversion
+    issues = list(conversion.issues)
+    if any(issue.is_error for issue in issues):
+        return Plan((), None, tuple(issues), Changeset())
+    found = None
+    if conversion.patient is not None:
+        outcome = await match(
+            conversion.patient,
+            received.participant_id,
+            context,
+            registers=reading.registers,
+            location=reading.location,
+        )
+        if isinstance(outcome, Issue):
+            return Plan((), None, (*issues, outcome), Changeset())
+        found = outcome
+        issues += found.issues
+    resources = _resources(conversion, found)
+    for resource in resources:
+        issues += _checked(resource)
+    if any(issue.is_error for issue in issues):
+        return Plan((), found.patient_id if found else None, tuple(issues), Changeset())
+    return await _rows(received, resources, found, tuple(issues), context)
+
+
+def _checked(resource: Resource) -> list[Issue]:
+    place = f"{resource['resourceType']}/{resource.get('id', '')}"
+    return [
+        issue if issue.location.startswith(place) else replace(issue, location=issue.location or place)
+        for issue in validate(resource)
+        if issue.severity != "information"
+    ]
+
+
+def _resources(conversion: Conversion, found: Match | None) -> list[Resource]:
+    """All resources, their references to the source's patient turned to ours; the patient as it will read."""
+    if conversion.patient is None or found is None:
+        return list(conversion.resources)
+    old, new = f"Patient/{conversion.patient['id']}", f"Patient/{found.patient_id}"
+    resources = [retargeted(resource, old, new) for resource in conversion.resources]
+    return [merged(conversion.patient, found), *resources]
+
+
+def merged(patient: Resource, found: Match) -> Resource:
+    """Our patient, with what the source adds: what we hold already stays, identifiers and doctors are joined."""
+    patient = patient | {"id": found.patient_id}
+    if found.stored is None:
+        return patient
+    ours = fhir_json.parse(found.stored.body)
+    joined = {
+        element: ours.get(element, []) + [item for item in patient[element] if item not in ours.get(element, [])]
+        for element in ("identifier", "generalPractitioner", "telecom")
+        if element in patient
+    }
+    return patient | ours | joined
+
+
+async def _rows(
+    received: Received, resources: list[Resource], found: Match | None, issues: tuple[Issue, ...], context: Context
+) -> Plan:
+    at = context.clock.now()
+    patient_id = found.patient_id if found else None
+    puts = [
+        await put(
+            resource,
+            participant_id=received.participant_id,
+            patient_id=patient_id,
+            received_id=received.id,
+            at=at,
+            context=context,
+        )
+        for resource in resources
+    ]
+    changes = Changeset()
+    for done in puts:
+        changes += done.changes
+    if found is not None:
+        changes += Changeset(insert=identities(received.participant_id, found))
+        changes += await assess(received.participant_id, found.patient_id, context)
+    return Plan(tuple(puts), patient_id, issues, changes)
+
+
+def identities(participant_id: str, found: Match) -> tuple[PatientIdentity, ...]:
+    """The identifiers to be learnt."""
+    return tuple(
+        PatientIdentity(participant_id=participant_id, identifier=key, patient_id=found.patient_id)
+        for key in found.unknown
+    )
+
+
+async def assess(participant_id: str, patient_id: str, context: Context) -> Changeset:
+    """Has the patient's running care periods looked at: there are new values."""
+    conditions = (Where("participant_id", "==", participant_id), Where("patient_id", "==", patient_id))
+    periods = await context.store.find(CarePeriod, *conditions)
+    now = context.clock.now()
+    return Changeset(
+        jobs=tuple(
+            NewJob(participant_id=participant_id, kind=JobKind.ASSESS, key=period.id, due_at=now)
+            for period in periods
+            if period.active_key is not None
+        )
+    )
+
+
+async def _settle(
+    received: Received, reading: Reading, plan: Plan, answer: Answer, context: Context
+) -> tuple[int, bytes]:
+    status, body = answer(plan)
+    if plan.refused:
+        await quarantine(received, plan.issues, status, body, context)
+        return status, body
+    row = replace(
+        received,
+        state=ReceivedState.ACCEPTED,
+        patient_id=plan.patient_id,
+        control_key=reading.control_key,
+        answer_status=status,
+        answer=body,
+    )
+    at = context.clock.now()
+    entry = record(
+        participant_id=received.participant_id,
+        at=at,
+        agent=received.agent,
+        action="C",
+        subtype=str(received.door),
+        entity=f"received/{received.id}",
+        patient_id=plan.patient_id,
+    )
+    changes = plan.changes + Changeset(replace=(row,), audit=(entry,))
+    if received.state is ReceivedState.QUARANTINED:
+        changes += Changeset(replace=await closed(context, **_subject(received), at=at))
+    await context.store.commit(changes)
+    return status, body
+
+
+def _subject(received: Received) -> dict[str, str]:
+    return {"participant_id": received.participant_id, "kind": "quarantine", "subject": f"received/{received.id}"}
+
+
+async def quarantine(received: Received, issues: Sequence[Issue], status: int, answer: bytes, context: Context) -> None:
+    """Keeps what could not be taken in, with the answer that was given, and tells a person."""
+    reasons = "; ".join(f"{issue.location}: {issue.text}" for issue in issues if issue.is_error)
+    text = f"A message through the door {received.door} was refused and is kept. {reasons}"[:1000]
+    items = await work_item(context, **_subject(received), text=text)
+    entry = record(
+        participant_id=received.participant_id,
+        at=context.clock.now(),
+        agent=received.agent,
+        action="C",
+        subtype=str(received.door),
+        entity=f"received/{received.id}",
+        outcome="4",
+    )
+    row = replace(received, state=ReceivedState.QUARANTINED, answer_status=status, answer=answer)
+    await context.store.commit(Changeset(replace=(row,), insert=items, audit=(entry,)))

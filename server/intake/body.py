@@ -1,0 +1,37 @@
+"""The body of an HTTP request, read up to a cap."""
+
+from starlette.requests import Request
+
+from profiles.issue import error
+from server.domain.errors import Refused
+
+FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "application/json+fhir", "text/json"})
+HL7V2_TYPES = frozenset({"application/hl7-v2", "x-application/hl7-v2+er7", "application/hl7-v2+er7"})
+CDA_TYPES = frozenset({"application/cda+xml", "application/xml", "text/xml"})
+
+
+def media_type(request: Request) -> str:
+    """The media type of the request, lower case, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, *, allowed: frozenset[str], limit: int) -> bytes:
+    """The whole body. Raises Refused: 415 for another media type or an encoded body, 413 past `limit` bytes."""
+    kind = media_type(request)
+    if kind not in allowed or request.headers.get("content-encoding", "identity") != "identity":
+        text = f"This door takes {', '.join(sorted(allowed))}, not compressed: set Content-Type accordingly."
+        raise Refused(415, [error("not-supported", "Content-Type", text)])
+    declared = request.headers.get("content-length", "")
+    body = bytearray()
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_long(limit)
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_long(limit)
+    return bytes(body)
+
+
+def _too_long(limit: int) -> Refused:
+    text = f"The body is longer than {limit} bytes: send it in smaller parts."
+    return Refused(413, [error("too-long", "body", text)])

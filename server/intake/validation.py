@@ -1,0 +1,42 @@
+"""`$validate`: the same checks as at the doors, storing nothing. Always 200 with an OperationOutcome.
+
+Source: FHIR R4, Resource-operation-validate.
+"""
+
+from starlette.requests import Request
+
+from mappers.conversion import Resource
+from profiles import fhir_json
+from profiles.issue import Issue
+from profiles.validate import validate
+from server.intake.body import FHIR_TYPES, read_body
+from server.intake.kept import caller_of, context_of
+from server.outcomes import FhirResponse, outcome
+
+
+def checked(data: bytes, *profiles: str) -> list[Issue]:
+    """All findings about one resource against base R4, the profiles it claims, and those named."""
+    try:
+        resource = fhir_json.parse(data)
+    except fhir_json.BadJson as bad:
+        return [bad.issue]
+    return validate(*_unwrapped(resource, profiles))
+
+
+def _unwrapped(resource: Resource, profiles: tuple[str, ...]) -> tuple[Resource, *tuple[str, ...]]:
+    """The resource itself, or the one inside the operation's Parameters, with the profile named there."""
+    parts = resource.get("parameter", []) if resource.get("resourceType") == "Parameters" else []
+    inner = next((p["resource"] for p in parts if p.get("name") == "resource" and "resource" in p), None)
+    if inner is None:
+        return (resource, *profiles)
+    named = [str(p[key]) for p in parts if p.get("name") == "profile" for key in p if key.startswith("value")]
+    return (inner, *profiles, *named)
+
+
+async def door(request: Request) -> FhirResponse:
+    """`POST /fhir/$validate` or `/fhir/{type}/$validate`, with `?profile=`."""
+    caller = caller_of(request)
+    caller.require(request.path_params.get("type", "Observation"), "c")
+    body = await read_body(request, allowed=FHIR_TYPES, limit=context_of(request).settings.max_body_bytes)
+    issues = checked(body, *request.query_params.getlist("profile"))
+    return FhirResponse(outcome(issues), accept=request.headers.get("accept", ""))

@@ -1,0 +1,82 @@
+"""The order of things: which step does which kind of job. Read this first.
+
+    door -> accept (store raw, map, validate) -> ASSESS -> SUBMIT -> SEND -> POLL -> APPLY
+    APPLY -> ASSESS, CARE_UPDATE -> DELIVER
+    clock -> OPEN_WINDOW, REMIND, CLOSE_WINDOW -> ASSESS
+    mailbox -> CmsNotification -> ASSESS
+
+A step gets a job and returns one Changeset; the worker commits it together with the end of the job. No step calls
+another: it enqueues the next kind.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from server import schedule
+from server.cms import results
+from server.cms.poll import poll
+from server.cms.submit import send, submit
+from server.cms.transitions import moved, review
+from server.context import Context, Step
+from server.coordination.deliver import deliver, handshake
+from server.coordination.update import care_update
+from server.domain.job import Job, JobKind
+from server.domain.submission import Operation, Submission, SubmissionState
+from server.intake.email import read_mailbox
+from server.intake.recover import map_received, recover
+from server.store.base import Changeset
+
+Consequence = Callable[[Submission, str, Context], Awaitable[Changeset]]
+
+# What follows from a result, by operation; an operation without a row has no consequence beyond its own answer.
+CONSEQUENCES: dict[Operation, Consequence] = {
+    Operation.ALIGN: schedule.alignment_result,
+    Operation.UNALIGN: schedule.unalignment_result,
+    Operation.REPORT_DATA: schedule.report_result,
+}
+
+
+async def apply(job: Job, context: Context) -> Changeset:
+    """RESULT -> APPLIED, with the consequences of CMS's decision; an answer that can not be read goes to a person."""
+    submission = await context.store.get(Submission, participant_id=job.participant_id, id=job.key)
+    if submission is None or submission.state is not SubmissionState.RESULT or submission.result is None:
+        return Changeset()
+    code = results.result_code(submission.result) if submission.result_status == 200 else None
+    if code is None:
+        why = (
+            f"CMS refused the submission after it took it ({submission.result_status}). Read its answer, mend, resend."
+        )
+        return await review(submission, why, context)
+    now = context.clock.now()
+    keep_replay = submission.operation is not Operation.CHECK_ELIGIBILITY
+    applied = moved(
+        submission,
+        SubmissionState.APPLIED,
+        code,
+        at=now,
+        finished_at=now,
+        result_code=code,
+        replay_key=submission.replay_key if keep_replay else None,
+    )
+    consequence = CONSEQUENCES.get(submission.operation)
+    if consequence is None:
+        return applied
+    return applied + await consequence(replace(submission, result_code=code, finished_at=now), code, context)
+
+
+STEPS: dict[JobKind, Step] = {
+    JobKind.MAP: map_received,
+    JobKind.ASSESS: schedule.assess,
+    JobKind.SUBMIT: submit,
+    JobKind.SEND: send,
+    JobKind.POLL: poll,
+    JobKind.APPLY: apply,
+    JobKind.OPEN_WINDOW: schedule.open_window,
+    JobKind.REMIND: schedule.remind,
+    JobKind.CLOSE_WINDOW: schedule.close_window,
+    JobKind.CARE_UPDATE: care_update,
+    JobKind.HANDSHAKE: handshake,
+    JobKind.DELIVER: deliver,
+    JobKind.MAILBOX: read_mailbox,
+    JobKind.RECOVER: recover,
+}

@@ -1,0 +1,81 @@
+"""A patient's stored resources as readings: in the form that a report takes, with what can not be reported and why."""
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from mappers.fhir import measures as observations
+from mappers.report import instrument_of
+from profiles import fhir_json
+from profiles.issue import Issue
+from server.context import Context
+from server.domain.care_period import CarePeriod
+from server.domain.measures import Reading, Resource, reading
+from server.domain.resource import StoredResource
+from server.store.base import Where
+
+KINDS = ("Observation", "QuestionnaireResponse")
+# A preliminary or cancelled value is no defect: a final one may follow.
+_EXPECTED = frozenset({"business-rule"})
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A stored value of a measure that can not be reported."""
+
+    measure: str
+    reference: str
+    issue: Issue
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All readings of one patient, and what could not become one."""
+
+    readings: tuple[Reading, ...]
+    unusable: tuple[Unusable, ...]
+
+
+async def gather(period: CarePeriod, zone: ZoneInfo, context: Context) -> Gathered:
+    """Reads the patient's Observations and QuestionnaireResponses."""
+    rows = await context.store.find(
+        StoredResource,
+        Where("participant_id", "==", period.participant_id),
+        Where("patient_id", "==", period.patient_id),
+        Where("resource_type", "in", KINDS),
+    )
+    readings: list[Reading] = []
+    unusable: list[Unusable] = []
+    for row in rows:
+        found = None if row.deleted else _read(row, zone)
+        if isinstance(found, Reading):
+            readings.append(found)
+        elif found is not None:
+            unusable.append(found)
+    return Gathered(tuple(readings), tuple(unusable))
+
+
+async def patient_of(period: CarePeriod, context: Context) -> Resource | None:
+    """The stored Patient."""
+    row = await context.store.get(
+        StoredResource, participant_id=period.participant_id, resource_type="Patient", id=period.patient_id
+    )
+    return None if row is None or row.deleted else fhir_json.parse(row.body)
+
+
+def _read(row: StoredResource, zone: ZoneInfo) -> Reading | Unusable | None:
+    """One row; None: it is no measure of ACCESS, or its time is not known to the day."""
+    resource = fhir_json.parse(row.body)
+    reference = f"{row.resource_type}/{row.id}/{row.revision}"
+    if row.resource_type == "QuestionnaireResponse":
+        instrument = instrument_of(resource)
+        return reading(instrument, resource, reference=reference, zone=zone) if instrument else None
+    measure = observations.measure_of(resource)
+    if measure is None:
+        return None
+    normalised, issues = observations.normalise(resource)
+    if normalised is not None:
+        return reading(measure, normalised, reference=reference, zone=zone)
+    defects = [issue for issue in issues if issue.is_error]
+    if any(issue.code in _EXPECTED for issue in defects) or not defects:
+        return None
+    return Unusable(measure, reference, defects[0])

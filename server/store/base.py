@@ -1,0 +1,127 @@
+"""What every store engine does. Above this package there is no SQL and no query dictionary.
+
+A reader asks by record type and plain conditions; a writer hands over one Changeset, which is one transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+from server.domain.audit import AuditEntry
+from server.domain.job import Job, JobKind, NewJob
+from server.domain.record import Record
+
+R = TypeVar("R", bound=Record)
+
+
+class Where(NamedTuple):
+    """One condition on one column; conditions are joined by AND. `in` takes a tuple. A blind column takes `==`."""
+
+    column: str
+    operator: Literal["==", "<", "<=", ">", ">=", "in"]
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Changeset:
+    """All that one step writes, in one transaction: all of it or nothing.
+
+    insert   new rows; UniqueViolation if the key or a unique index bars one.
+    replace  rows as they shall be; `revision` is the one that was read, Conflict if it has moved on since.
+    delete   rows to remove (not append-only ones), compared by revision likewise.
+    jobs     work to enqueue.
+    finish   the job that this step ran: deleted, if its lease is still ours, else LeaseLost and nothing is written.
+    audit    audit entries, chained by the engine in the order given.
+    """
+
+    insert: tuple[Record, ...] = ()
+    replace: tuple[Record, ...] = ()
+    delete: tuple[Record, ...] = ()
+    jobs: tuple[NewJob, ...] = ()
+    audit: tuple[AuditEntry, ...] = ()
+    finish: Job | None = None
+
+    def __add__(self, other: "Changeset") -> "Changeset":
+        """Both, in order."""
+        return Changeset(
+            insert=self.insert + other.insert,
+            replace=self.replace + other.replace,
+            delete=self.delete + other.delete,
+            jobs=self.jobs + other.jobs,
+            audit=self.audit + other.audit,
+            finish=self.finish or other.finish,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What a walk over the audit chain found. `broken_at` is (participant id, sequence) of the first bad row."""
+
+    rows: int
+    broken_at: tuple[str, int] | None = field(default=None)
+
+
+class Store(Protocol):
+    """A store engine. Every method may raise StoreUnavailable; reads may raise StoreDamaged."""
+
+    async def commit(self, changeset: Changeset) -> None:
+        """Writes it durably (on disk when this returns). Raises Conflict, UniqueViolation, LeaseLost."""
+        ...
+
+    async def get(self, kind: type[R], **key: Any) -> R | None:
+        """One row by its whole primary key (a blind key column takes the clear text), or None.
+
+        More columns may be named: the row counts as absent unless they are equal too (such as its participant).
+        """
+        ...
+
+    async def find(
+        self,
+        kind: type[R],
+        *where: Where,
+        order_by: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[R]:
+        """Rows that meet all conditions, ordered by one column, then by key."""
+        ...
+
+    async def count(self, kind: type[Record], *where: Where) -> int:
+        """How many rows meet all conditions."""
+        ...
+
+    async def claim(
+        self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind] = ()
+    ) -> Sequence[Job]:
+        """Leases up to `limit` jobs that are due at `now`, oldest first, and those whose lease ran out.
+
+        Durable when it returns; each job comes with a fresh `lease_token` and its `attempts` raised by one.
+        Only the given kinds, if any are given.
+        """
+        ...
+
+    async def release(self, job: Job, *, due_at: datetime) -> None:
+        """Gives a leased job back, due again at `due_at`, attempts kept. If one of that kind and key waits already,
+        that one stays (with the earlier due time) and this one is deleted. Raises LeaseLost."""
+        ...
+
+    async def bury(self, job: Job) -> None:
+        """Marks a leased job DEAD. Raises LeaseLost."""
+        ...
+
+    async def next_due(self) -> datetime | None:
+        """The due time of the earliest waiting job, or None."""
+        ...
+
+    async def changed(self) -> int:
+        """A number that moves when any process has written; cheap enough to ask ten times a second."""
+        ...
+
+    async def verify_audit(self) -> ChainReport:
+        """Walks every audit chain from its first row."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes queued writes, then lets go of files and connections."""
+        ...

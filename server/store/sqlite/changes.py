@@ -1,0 +1,98 @@
+"""A Changeset as statements: encoded before it is queued, applied in the writer's thread."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from server.domain.audit import AuditEntry
+from server.domain.errors import Conflict
+from server.domain.job import Job
+from server.domain.record import Record
+from server.store.base import Changeset
+from server.store.crypto import DataKey
+from server.store.rows import codec_of
+from server.store.sqlite import jobs
+from server.store.sqlite.statements import Statements, statements_of
+from server.store.sqlite.writer import Transaction
+
+Keys = dict[str, DataKey]
+_audit = codec_of(AuditEntry)
+
+
+class _Batch(NamedTuple):
+    """The rows of one table that take the same statement. `compared`: each must find its row at its revision."""
+
+    table: str
+    sql: str
+    compared: bool
+    rows: list[Any]
+
+
+class Prepared(NamedTuple):
+    """What the writer does, in this order. Rows leave before rows come, so that a unique value may change hands."""
+
+    finish: Job | None
+    batches: tuple[_Batch, ...]
+    jobs: list[tuple[Any, ...]]
+    audit: list[tuple[str, list[Any], DataKey]]
+
+    def run(self, transaction: Transaction) -> None:
+        """Raises Conflict, UniqueViolation, LeaseLost; the writer then undoes all of it."""
+        if self.finish is not None:
+            jobs.finish(transaction, self.finish)
+        for batch in self.batches:
+            _apply(transaction, batch)
+        if self.jobs:
+            jobs.enqueue(transaction, self.jobs)
+        for participant_id, values, key in self.audit:
+            transaction.append(participant_id, values, key)
+
+
+def participants(changeset: Changeset) -> set[str]:
+    """Whose keys it takes."""
+    parts: Iterable[Iterable[Record]] = (changeset.insert, changeset.replace, changeset.delete, changeset.audit)
+    return {record.participant_id for part in parts for record in part}
+
+
+def prepare(changeset: Changeset, keys: Keys) -> Prepared:
+    """Seals, blinds and encodes. Raises ValueError for rows that no engine takes."""
+    batches: dict[str, _Batch] = {}
+    for record in changeset.delete:
+        found = _changeable(record)
+        row = found.codec.locate(record, keys[record.participant_id])
+        _add(batches, found, found.delete, row, compared=True)
+    for record in changeset.replace:
+        found = _changeable(record)
+        values = found.codec.encode(record, keys[record.participant_id], record.revision + 1)
+        _add(batches, found, found.replace, found.replace_values(values), compared=True)
+    for record in changeset.insert:
+        found = statements_of(type(record))
+        if isinstance(record, AuditEntry):
+            raise ValueError("audit entries go into Changeset.audit: the engine chains them")
+        _add(batches, found, found.insert, found.codec.encode(record, keys[record.participant_id], 1), compared=False)
+    audit = [
+        (e.participant_id, _audit.encode(e, keys[e.participant_id], 1), keys[e.participant_id]) for e in changeset.audit
+    ]
+    return Prepared(changeset.finish, tuple(batches.values()), [jobs.enqueue_values(j) for j in changeset.jobs], audit)
+
+
+def _changeable(record: Record) -> Statements[Any]:
+    found = statements_of(type(record))
+    if found.table.append_only:
+        raise ValueError(f"{found.table.name} is append-only: its rows are never replaced or deleted")
+    return found
+
+
+def _add(batches: dict[str, _Batch], found: Statements[Any], sql: str, row: Any, *, compared: bool) -> None:
+    if sql not in batches:
+        batches[sql] = _Batch(found.table.name, sql, compared, [])
+    batches[sql].rows.append(row)
+
+
+def _apply(transaction: Transaction, batch: _Batch) -> None:
+    cursor = transaction.cursor
+    if len(batch.rows) == 1:
+        cursor.execute(batch.sql, batch.rows[0])
+    else:
+        cursor.executemany(batch.sql, batch.rows)
+    if batch.compared and cursor.rowcount != len(batch.rows):
+        raise Conflict(f"{batch.table}: a row was changed or removed since it was read")

@@ -1,0 +1,135 @@
+"""The SQL of one record type, and conditions as SQL. Written once per type; values are always bound."""
+# ruff: noqa: S608 - names come from our own record types; values are always bound
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, Final, Generic, TypeVar
+
+from server.domain.record import Record
+from server.store.base import Where
+from server.store.crypto import DataKey
+from server.store.rows import CODECS, RowCodec, blinded
+from server.store.schema import Column
+from server.store.sqlite.ddl import columns, quoted
+
+R = TypeVar("R", bound=Record)
+_OPERATORS: Final = frozenset({"==", "<", "<=", ">", ">=", "in"})
+
+
+class Statements(Generic[R]):
+    """`insert` binds values in column order, `replace` those that `replace_values` picks, `delete` key and revision."""
+
+    __slots__ = (
+        "codec",
+        "count",
+        "delete",
+        "get",
+        "insert",
+        "replace",
+        "replace_values",
+        "select",
+        "table",
+        "unique",
+    )
+
+    def __init__(self, codec: RowCodec[R]) -> None:
+        schema = codec.schema
+        table, names = schema.table, schema.names
+        name = quoted(table.name)
+        rest = tuple(column for column in names if column not in table.key)
+        by_key = " AND ".join(f"{quoted(column)} = ?" for column in table.key)
+        assignments = ", ".join(f"{quoted(column)} = ?" for column in rest)
+        self.codec = codec
+        self.table = table
+        self.insert = f"INSERT INTO {name} ({columns(names)}) VALUES ({', '.join('?' * len(names))})"
+        self.replace = f"UPDATE {name} SET {assignments} WHERE {by_key} AND {quoted('revision')} = ? - 1"
+        self.delete = f"DELETE FROM {name} WHERE {by_key} AND {quoted('revision')} = ?"
+        self.select = f"SELECT {columns(names)} FROM {name}"
+        self.get = f"{self.select} WHERE {by_key}"
+        self.count = f"SELECT count(*) FROM {name}"
+        positions = {column: at for at, column in enumerate(names)}
+        self.replace_values = itemgetter(*(positions[column] for column in (*rest, *table.key, "revision")))
+        self.unique = tuple(frozenset(index) for index in (table.key, *table.unique))
+
+
+STATEMENTS: Final[dict[type[Record], Statements[Any]]] = {kind: Statements(codec) for kind, codec in CODECS.items()}
+
+
+def statements_of(kind: type[R]) -> Statements[R]:
+    """The SQL of a record type. Raises ValueError for a type that is not stored."""
+    try:
+        return STATEMENTS[kind]
+    except KeyError:
+        raise ValueError(f"{kind.__name__} is not among the stored record types (RECORDS)") from None
+
+
+def has_blind(statements: Statements[Any], where: Sequence[Where]) -> bool:
+    """Whether a condition asks for a blind column, which takes the participant's key."""
+    return any(statements.codec.schema.column(condition.column).blind for condition in where)
+
+
+def participant_of(where: Sequence[Where]) -> str:
+    """The one participant whose rows are asked for. Raises ValueError if the conditions do not say."""
+    for condition in where:
+        if condition.column == "participant_id" and condition.operator == "==":
+            return str(condition.value)
+    raise ValueError("a blind column is asked for with participant_id == …: each participant has its own hashes")
+
+
+def is_point(statements: Statements[Any], where: Sequence[Where]) -> bool:
+    """Whether a unique index lets one row through at most."""
+    fixed = {condition.column for condition in where if condition.operator == "==" and condition.value is not None}
+    return any(index <= fixed for index in statements.unique)
+
+
+def conditions(statements: Statements[Any], where: Sequence[Where], key: DataKey | None) -> tuple[str, list[Any]]:
+    """` WHERE …` and the values to bind. Raises ValueError for a condition that no engine may answer."""
+    texts: list[str] = []
+    values: list[Any] = []
+    for condition in where:
+        column = statements.codec.schema.column(condition.column)
+        _check(statements, column, condition)
+        if condition.operator == "in":
+            texts.append(f"{quoted(column.name)} IN ({', '.join('?' * len(condition.value))})")
+            values.extend(_stored(column, value) for value in condition.value)
+        else:
+            texts.append(f"{quoted(column.name)} {_operator(condition)} ?")
+            values.append(_blind(statements, column, condition.value, key))
+    return (" WHERE " + " AND ".join(texts) if texts else ""), values
+
+
+def order(statements: Statements[Any], order_by: str | None, *, descending: bool) -> str:
+    """` ORDER BY …`: the column, then the key, all in one direction."""
+    key = statements.table.key
+    names = key if order_by is None else (order_by, *(name for name in key if name != order_by))
+    column = statements.codec.schema.column(names[0])
+    if column.sealed:
+        raise ValueError(f"{statements.table.name}.{column.name} is sealed: rows have no order by it")
+    direction = " DESC" if descending else ""
+    return " ORDER BY " + ", ".join(quoted(name) + direction for name in names)
+
+
+def _check(statements: Statements[Any], column: Column, condition: Where) -> None:
+    place = f"{statements.table.name}.{column.name}"
+    if condition.operator not in _OPERATORS:
+        raise ValueError(f"{place}: {condition.operator!r} is no operator")
+    if column.sealed:
+        raise ValueError(f"{place} is sealed: it can not be searched")
+    if column.blind and condition.operator != "==":
+        raise ValueError(f"{place} is blind: it can only be compared by ==")
+
+
+def _operator(condition: Where) -> str:
+    if condition.operator != "==":
+        return condition.operator
+    return "IS" if condition.value is None else "="
+
+
+def _blind(statements: Statements[Any], column: Column, value: Any, key: DataKey | None) -> Any:
+    if column.blind and value is not None and key is not None:
+        return blinded(value, key, statements.codec.blind_place(column.name))
+    return _stored(column, value)
+
+
+def _stored(column: Column, value: Any) -> Any:
+    return value if value is None or column.encode is None else column.encode(value)

@@ -1,0 +1,37 @@
+"""Puts the parts together: settings in, Context out. Nothing else creates a store, a clock or an HTTP client."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx2
+
+from server.clock import Clock, SandboxClock, SystemClock
+from server.cms.client import transports
+from server.context import Context
+from server.settings import Settings
+from server.store.opening import open_store
+
+
+@contextlib.asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Context]:
+    """The context of one process; closed in order when the block ends."""
+    store = open_store(settings.store_url, settings.key_file)
+    clock: Clock = SystemClock() if settings.clock_url is None else SandboxClock(settings.clock_url)
+    following = asyncio.create_task(clock.follow()) if isinstance(clock, SandboxClock) else None
+    try:
+        # One pooled client; https to CMS goes through a transport that speaks TLS 1.3 only. No environment proxies.
+        async with httpx2.AsyncClient(
+            mounts=transports(settings),
+            limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": "access-facade"},
+        ) as http:
+            yield Context(settings, store, clock, http)
+    finally:
+        if following is not None:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+        await store.close()

@@ -1,0 +1,139 @@
+"""Takes due jobs and runs their step. Any number of workers may share one store.
+
+A step's Changeset is committed together with the end of its job, under the job's lease: a worker that was stopped
+beyond its lease writes nothing. Temporary failures give the job back, due later; what keeps failing is buried, and a
+person is told.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from datetime import timedelta
+
+from server.clock import machine_now
+from server.cms.transitions import retry_wait
+from server.context import Context
+from server.domain.errors import Conflict, FacadeError, LeaseLost, Temporary
+from server.domain.job import Job, JobKind, NewJob
+from server.logs import get_logger
+from server.pipeline import STEPS
+from server.store.base import Changeset
+from server.work_items import work_item
+
+MAX_ATTEMPTS = 12  # of a step that fails for a reason nobody foresaw
+
+log = get_logger()
+
+
+class Worker:
+    """Runs until it is stopped; what it holds then is finished or given back."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stop = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+
+    def stop(self) -> None:
+        """Takes no more jobs."""
+        self._stop.set()
+        self._room.set()
+
+    async def run(self) -> None:
+        """Until stopped: claim, run, wait for work to become due."""
+        await self._standing_jobs()
+        seen = -1
+        while not self._stop.is_set():
+            free = self._context.settings.worker_concurrency - len(self._running)
+            if free <= 0:
+                await self._wait_for_room()
+                continue
+            changed, jobs = await self._claim(free)
+            for job in jobs:
+                self._start(job)
+            if not jobs and changed == seen:
+                await self._idle()
+            seen = changed
+        await self._drain()
+
+    async def _claim(self, limit: int) -> tuple[int, list[Job]]:
+        context = self._context
+        try:
+            changed = await context.store.changed()
+            jobs = await context.store.claim(
+                now=context.clock.now(),
+                machine_now=machine_now(),
+                lease_seconds=context.settings.lease_seconds,
+                limit=limit,
+            )
+        except Temporary as failure:
+            log.warning("store unavailable", error=type(failure).__name__)
+            await asyncio.sleep(1.0)
+            return -2, []
+        return changed, list(jobs)
+
+    async def _idle(self) -> None:
+        """Sleeps a little; a stop ends it at once. Cheap: one look at a counter and one at the due index."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), timeout=self._context.settings.worker_idle_seconds)
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    def _start(self, job: Job) -> None:
+        task = asyncio.create_task(self._run(job), name=f"{job.kind} {job.id}")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._room.set()
+
+    async def _drain(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=25.0)
+
+    async def _run(self, job: Job) -> None:
+        context = self._context
+        try:
+            changes = await STEPS[job.kind](job, context)
+            await context.store.commit(replace(changes, finish=job))
+        except LeaseLost:
+            log.warning("lease lost", job_id=job.id, job_kind=job.kind)
+        except Conflict:  # somebody else wrote first: look again at once
+            await self._give_back(job, timedelta(milliseconds=50))
+        except Temporary as failure:
+            log.info("later", job_id=job.id, job_kind=job.kind, error=type(failure).__name__)
+            await self._give_back(job, retry_wait(job.attempts, failure.retry_after_seconds))
+        except Exception as failure:  # the edge: a defect must not stop the worker, nor be lost
+            log.error("step failed", job_id=job.id, job_kind=job.kind, exc_info=failure)
+            await self._failed(job, failure)
+
+    async def _give_back(self, job: Job, wait: timedelta) -> None:
+        with contextlib.suppress(FacadeError):  # the lease will run out by itself
+            await self._context.store.release(job, due_at=self._context.clock.now() + wait)
+
+    async def _failed(self, job: Job, failure: Exception) -> None:
+        if job.attempts < MAX_ATTEMPTS:
+            await self._give_back(job, retry_wait(job.attempts, None))
+            return
+        name = type(failure).__name__
+        text = f"The step {job.kind} failed {job.attempts} times ({name}). Tell whoever keeps this software."
+        with contextlib.suppress(FacadeError):
+            items = await work_item(
+                self._context, participant_id=job.participant_id, kind="job", subject=f"job/{job.id}", text=text
+            )
+            await self._context.store.commit(Changeset(insert=items))
+            await self._context.store.bury(job)
+
+    async def _standing_jobs(self) -> None:
+        """The jobs that go on for ever: each renews itself; here they are made if they are missing."""
+        now = self._context.clock.now()
+        jobs = [NewJob(participant_id="", kind=JobKind.RECOVER, key="recover", due_at=now)]
+        jobs += [
+            NewJob(participant_id=participant.entity_id, kind=JobKind.MAILBOX, key=participant.entity_id, due_at=now)
+            for participant in self._context.settings.participants.values()
+            if participant.mailbox is not None
+        ]
+        await self._context.store.commit(Changeset(jobs=tuple(jobs)))
