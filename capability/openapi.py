@@ -10,6 +10,7 @@ from typing import Any
 from capability.features import features
 from capability.smart import smart_configuration
 from capability.statement import software_version
+from profiles import fhir_json
 
 FHIR_JSON = "application/fhir+json"
 EXAMPLE_IDS = {"type": "Observation", "id": "example-observation", "vid": "1", "entity_id": "ACCES12345"}
@@ -106,15 +107,18 @@ def _parameter(name: str, place: str, facts: Json) -> Json:
 
 
 def _body(row: Json, data: Json) -> Json:
-    kind = row["body"]
-    media: Json = {"schema": {"$ref": f"#/components/schemas/{row['schema']}"}} if "schema" in row else {}
-    if kind == "fhir":
-        media["schema"] = {"$ref": "#/components/schemas/Resource"}
-    elif not media:
-        media["schema"] = {"type": "string"}
+    first = _media(row["body"], row.get("schema"))
     if "example" in row:
-        media["example"] = _example(row["example"])
-    return dict.fromkeys(data["body"][kind], media)
+        first["example"] = _example(row["example"])
+    content = dict.fromkeys(data["body"][row["body"]], first)
+    for kind in row.get("also", ()):
+        content |= dict.fromkeys(data["body"][kind], _media(kind, None))
+    return content
+
+
+def _media(kind: str, schema: str | None) -> Json:
+    name = schema or ("Resource" if kind == "fhir" else None)
+    return {"schema": {"$ref": f"#/components/schemas/{name}"} if name else {"type": "string"}}
 
 
 def _responses(row: Json) -> Json:
@@ -129,7 +133,7 @@ def _responses(row: Json) -> Json:
 
 def _security(base_url: str) -> Json:
     smart = smart_configuration(base_url)
-    scopes = {scope: "" for scope in smart["scopes_supported"]}
+    scopes = dict.fromkeys(smart["scopes_supported"], "")
     flow = {"tokenUrl": smart["token_endpoint"], "scopes": scopes}
     return {"smart": {"type": "oauth2", "flows": {"clientCredentials": flow}}}
 
@@ -151,7 +155,9 @@ def _search_schema() -> Json:
 @cache
 def _example(name: str) -> Any:
     text = _text(f"examples/{name}")
-    return json.loads(text) if name.endswith(".json") else text.replace("\n", "\r") if name.endswith(".hl7") else text
+    if name.endswith(".json"):
+        return fhir_json.parse(text.encode())
+    return text.replace("\n", "\r") if name.endswith(".hl7") else text
 
 
 def _text(name: str) -> str:

@@ -50,7 +50,7 @@ def capability_statement(base_url: str, *, topics: Sequence[str] = ()) -> Json:
         "status": "active",
         "date": known.date,
         "publisher": "The operator of this server",
-        "description": "What this server does for an organization in Medicare's ACCESS Model, its EHR and its partners.",
+        "description": "What this server does for an organization in the ACCESS Model, its EHR and its partners.",
         "kind": "instance",
         "instantiates": list(known.instantiates),
         "software": {"name": "access-facade", "version": software_version()},

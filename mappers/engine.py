@@ -47,7 +47,11 @@ EMPTY = ""
 
 
 class Dialect(Protocol):
-    """What a source language brings to the engine."""
+    """What a source language brings to the engine.
+
+    It may also have `together(paths)`: one getter for the values at several paths (None for a constant row), when reading
+    them at once is faster than one by one.
+    """
 
     converters: Mapping[str, Converter]
 
@@ -138,15 +142,15 @@ _ROW_KEYS = {
 class Table:
     """Compiled rows. `reads` are the paths that reach a resource; `left` are those left on purpose, with the reason."""
 
-    steps: tuple[tuple[Getter, Step], ...]
+    read: Callable[[Any], Iterable[Any]]  # node -> the value for each step
+    steps: tuple[Step, ...]
     reads: frozenset[str]
     left: Mapping[str, str]
     appended: frozenset[str]  # paths of which every repetition is read
 
     def apply(self, node: Any, resource: dict[str, Any], context: Context) -> None:
         """Runs every row over a node, writing into `resource`."""
-        for get, step in self.steps:
-            value = get(node)
+        for value, step in zip(self.read(node), self.steps):  # noqa: B905 - equal by construction, and hot
             if value:
                 step(value, node, resource, context)
 
@@ -166,8 +170,19 @@ def compile_table(rows: Iterable[Mapping[str, Any]], dialect: Dialect, *, nested
     reads = {path for row in active for path in (row.path, *row.extras, *row.when) if path}
     left = {row.path: row.left for row in parsed if row.path and row.left is not None}
     appended = {row.path for row in active if row.path and row.to and row.to.endswith("[]")}
-    steps = tuple(_entry(group, dialect, nested) for group in _groups(active))
-    return Table(steps, frozenset(reads), left, frozenset(appended))
+    groups = _groups(active)
+    steps = tuple(_step(group, dialect, nested) for group in groups)
+    read = _reader([group[0].path for group in groups], dialect)
+    return Table(read, steps, frozenset(reads), left, frozenset(appended))
+
+
+def _reader(paths: list[str | None], dialect: Dialect) -> Callable[[Any], Iterable[Any]]:
+    together = getattr(dialect, "together", None)
+    if together is not None:
+        made: Callable[[Any], Iterable[Any]] = together(paths)
+        return made
+    getters = [dialect.first(path) if path else _always for path in paths]
+    return lambda node: [get(node) for get in getters]
 
 
 def as_converter(table: Table, opener: Callable[[Any], Any]) -> Converter:
@@ -197,12 +212,11 @@ def _switch_key(row: Row) -> tuple[str | None, str] | None:
     return (row.path, next(iter(row.when))) if len(row.when) == 1 else None
 
 
-def _entry(group: list[Row], dialect: Dialect, nested: bool) -> tuple[Getter, Step]:
-    """One row, or one look-up over sibling rows, as (getter, step)."""
-    get = dialect.first(group[0].path) if group[0].path else _always
+def _step(group: list[Row], dialect: Dialect, nested: bool) -> Step:
+    """One row, or one look-up over sibling rows."""
     if _switch_key(group[0]) is not None:
-        return get, _switch(group, dialect, nested)
-    return get, _conditional(group[0], dialect, nested)
+        return _switch(group, dialect, nested)
+    return _conditional(group[0], dialect, nested)
 
 
 def _always(_node: Any) -> bool:
@@ -247,7 +261,7 @@ def _write(row: Row, dialect: Dialect, nested: bool) -> Step:
         return _constant(row.value, put)
     convert = _converter(row, dialect)
     if row.to and row.to.endswith("[]") and row.path:
-        return _appending(path, dialect.each(path), convert, put)
+        return _appending(path, dialect.each(row.path), _bound(row, dialect, convert), put)
     if row.extras:
         return _widened(path, [dialect.first(extra) for extra in row.extras], convert, put)
 
@@ -270,12 +284,22 @@ def _constant(constant: Any, put: Put) -> Step:
     return run
 
 
-def _appending(path: str, each: Callable[[Any], Iterable[Any]], convert: Converter, put: Put) -> Step:
+def _bound(row: Row, dialect: Dialect, convert: Converter) -> Callable[[Any, Context, Any], Any]:
+    """The converter as `(value, context, node)`, so that repetitions share the row's extras."""
+    extras = [dialect.first(extra) for extra in row.extras]
+    if not extras:
+        return lambda value, context, _node: convert(value, context)
+    return lambda value, context, node: convert(value, context, *[extra(node) for extra in extras])
+
+
+def _appending(
+    path: str, each: Callable[[Any], Iterable[Any]], convert: Callable[[Any, Context, Any], Any], put: Put
+) -> Step:
     def run(_value: Any, node: Any, resource: dict[str, Any], context: Context) -> None:
         if path:
             context.path = path
         for value in each(node):
-            converted = convert(value, context)
+            converted = convert(value, context, node)
             if converted is not None:
                 put(resource, converted)
             elif path:

@@ -193,6 +193,11 @@ def _no_home(value: Json, scope: Scope) -> bool:
     return value.get("use") != "home"
 
 
+def extension_is_sound(value: Json, scope: Scope) -> bool:
+    """ext-1: either a value or extensions."""
+    return ("extension" in value) != any(key.startswith(("value", "_value")) for key in value)
+
+
 # --- Questionnaire, Parameters, List --------------------------------------------------------------------------------
 
 

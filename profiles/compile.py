@@ -16,8 +16,9 @@ from profiles.canonical import unversioned
 from profiles.matching import Matcher, claims, expected, matcher, value_test
 from profiles.place import Place
 from profiles.primitives import PRIMITIVES
+from profiles.references import literal_type
 from profiles.run import Run, Scope
-from profiles.structure import element_name, literal_type
+from profiles.structure import element_name
 from profiles.tree import Node, Profile, profile
 
 Json = dict[str, Any]
@@ -26,13 +27,15 @@ Steps = tuple[str, ...]
 _BY_URL = [{"type": "value", "path": "url"}]
 
 
-@cache
 def profile_check(url: str) -> Check | None:
     """The check of a profile by its URL without version; None when the profile is unknown."""
+    return _compiled(url) if url in library.profiles() else None
+
+
+@cache
+def _compiled(url: str) -> Check:
     found = profile(url)
-    if found is None:
-        return None
-    below = profile_check(found.base.url) if found.base else None
+    below = _compiled(found.base.url) if found.base else None
     own = _value_checks(found, found.root, ())
 
     def check(value: Any, place: Place, run: Run) -> None:
@@ -51,27 +54,29 @@ def profile_check(url: str) -> Check | None:
 # --- One element of an object ---------------------------------------------------------------------------------------
 
 
-def _element(found: Profile, node: Node, steps: Steps) -> Check:
-    """The check of an element in the object that holds it: how many, what each is, which slices."""
+def _element(found: Profile, node: Node, steps: Steps) -> Check | None:
+    """The check of an element in the object that holds it: how many, what each is, which slices; None: nothing new."""
     count = _count_check(found, node, node.name.removesuffix("[x]"))
     each_value = _value_checks(found, node, steps)
     slices = _slices(found, node, steps)
+    if count is None and not each_value and slices is None:
+        return None
     choice = _choice_keys(node) if node.name.endswith("[x]") else None
-    name, companion = node.name, f"_{node.name}"
+    name, companion, step_name = node.name, f"_{node.name}", _step_name(node)
 
     def check(owner: Any, place: Place, run: Run) -> None:
         if type(owner) is not dict:
             return
         if choice is not None:
-            found_values = [(owner[key], (place, step, -1)) for key, step in choice.items() if key in owner]
+            found_values = [(owner[key], (place, choice[key], -1)) for key in owner if key in choice]
         else:
             item = owner.get(name)
             if item is None:
                 found_values = []
             elif type(item) is list:
-                found_values = [(each, (place, name, index)) for index, each in enumerate(item)]
+                found_values = [(each, (place, step_name, index)) for index, each in enumerate(item)]
             else:
-                found_values = [(item, (place, name, -1))]
+                found_values = [(item, (place, step_name, -1))]
         if count is not None:
             count(len(found_values) or (companion in owner), place, run)
         for value, here in found_values:
@@ -89,6 +94,17 @@ def _all_types() -> tuple[str, ...]:
     return (*PRIMITIVES, *complex_types)
 
 
+def _step_name(node: Node) -> str:
+    """The element's name in FHIRPath: `value.ofType(Quantity)` for `valueQuantity`."""
+    elements = library.types().get(node.path.rpartition(".")[0], {}).get("elements", {})
+    for choice in () if node.name in elements else elements:
+        stem = choice.removesuffix("[x]")
+        if stem != choice and node.name.startswith(stem):
+            codes = (code for code in _all_types() if stem + code[0].upper() + code[1:] == node.name)
+            return next((f"{stem}.ofType({code})" for code in codes), node.name)
+    return node.name
+
+
 def _choice_keys(node: Node) -> dict[str, str]:
     """JSON key -> place step, for every type that a choice may have."""
     stem = node.name.removesuffix("[x]")
@@ -97,7 +113,8 @@ def _choice_keys(node: Node) -> dict[str, str]:
 
 def _count_check(found: Profile, node: Node, name: str) -> Callable[[int, Place, Run], None] | None:
     minimum, maximum = _limits(node)
-    if minimum == 0 and maximum is None:
+    below, above = _base_limits(node)
+    if minimum <= below and (maximum is None or (above is not None and maximum >= above)):
         return None
     label = found.label
 
@@ -115,6 +132,14 @@ def _limits(node: Node) -> tuple[int, int | None]:
     return node.facts.get("min", 0), None if maximum == "*" else int(maximum)
 
 
+def _base_limits(node: Node) -> tuple[int, int | None]:
+    """What the base type says already; 0 and no limit when the element stands inside a datatype."""
+    owner, _, _ = node.path.rpartition(".")
+    row = library.types().get(owner, {}).get("elements", {}).get(node.name, "0..* ")
+    minimum, _, maximum = row.partition(" ")[0].partition("..")
+    return int(minimum), None if maximum == "*" else int(maximum)
+
+
 # --- One value ------------------------------------------------------------------------------------------------------
 
 
@@ -127,7 +152,8 @@ def _value_checks(found: Profile, node: Node, steps: Steps) -> list[Check]:
         checks.append(_binding_check(found, node.facts["binding"]["valueSet"]))
     checks += _type_checks(found, node)
     checks += [_invariant(rule, node.path) for rule in node.facts.get("constraint", [])]
-    checks += [_element(found, child, (*steps, name)) for name, child in node.children.items()]
+    inner = (_element(found, child, (*steps, name)) for name, child in node.children.items())
+    checks += [check for check in inner if check is not None]
     return checks
 
 
@@ -263,17 +289,29 @@ def _target_check(found: Profile, urls: list[str]) -> Check:
 
 # --- Slices ---------------------------------------------------------------------------------------------------------
 
-SlicesCheck = Callable[[list[tuple[Any, Place]], Place, Run], None]
+Values = list[tuple[Any, Place]]
+SlicesCheck = Callable[[Values, Place, Run], None]
 
 
 class _Slice:
-    __slots__ = ("checks", "maximum", "minimum", "name", "shown", "test")
+    """One slice, compiled: which values are in it, how many there may be, what each has to be."""
 
-    def __init__(self, found: Profile, node: Node, name: str, steps: Steps, test: Matcher) -> None:
-        self.name, self.test = name, test
+    __slots__ = ("by_target", "checks", "element", "label", "maximum", "minimum", "name", "shown", "test")
+
+    def __init__(self, label: str, node: Node, test: Matcher, checks: list[Check]) -> None:
+        self.label, self.name, self.test, self.checks = label, node.facts["sliceName"], test, checks
+        self.element = node.name
+        self.by_target = False  # whether one has to follow a reference to tell
         self.minimum, self.maximum = _limits(node)
-        self.checks = _value_checks(found, node, steps)
-        self.shown = _shown(node, name)
+        self.shown = f"{node.name} {_shown(node, self.name)}"
+
+    def count(self, number: int, values: Values, place: Place, run: Run) -> None:
+        """Refuses too few and too many; what can not be seen is not counted as missing."""
+        if self.maximum is not None and number > self.maximum:
+            text = f"{self.label} allows at most {self.maximum} {self.shown}; remove the others."
+            run.error("structure", (place, self.element, -1), text)
+        elif number < self.minimum and not (self.by_target and any(_unseen(value, run.scope) for value, _ in values)):
+            run.error("required", place, f"{self.label} requires at least {self.minimum} {self.shown}; add it.")
 
 
 def _shown(node: Node, name: str) -> str:
@@ -293,7 +331,9 @@ def _slices(found: Profile, node: Node, steps: Steps) -> SlicesCheck | None:
         here = (*steps[:-1], f"{steps[-1]}:{name}")
         test = matcher(discriminators, [child, *found.inherited(here)])
         if test is not None:
-            slices.append(_Slice(found, child, name, here, test))
+            child.facts.setdefault("sliceName", name)
+            slices.append(_Slice(found.label, child, test, _value_checks(found, child, here)))
+            slices[-1].by_target = any("resolve()" in each["path"] for each in discriminators)
     if not slices:
         return None
     closed = slicing.get("rules") == "closed"
@@ -311,28 +351,28 @@ def _slicing(found: Profile, node: Node, steps: Steps) -> Json:
 def _slices_check(found: Profile, name: str, slices: list[_Slice], *, closed: bool) -> SlicesCheck:
     label = found.label
 
-    def check(values: list[tuple[Any, Place]], place: Place, run: Run) -> None:
+    def check(values: Values, place: Place, run: Run) -> None:
         counts = dict.fromkeys((each.name for each in slices), 0)
         for value, here in values:
-            fitting = next((each for each in slices if each.test(value, run.scope)), None)
-            if fitting is not None:
-                counts[fitting.name] += 1
-                for each_check in fitting.checks:
-                    each_check(value, here, run)
-            elif closed:
-                _refuse_unsliced(label, name, slices, value, here, run)
+            for each in slices:
+                if each.test(value, run.scope):
+                    counts[each.name] += 1
+                    for each_check in each.checks:
+                        each_check(value, here, run)
+                    break
+            else:
+                if closed:
+                    _refuse_unsliced(label, name, slices, value, here, run)
         for each in slices:
-            _count_slice(label, name, each, counts[each.name], place, run)
+            each.count(counts[each.name], values, place, run)
 
     return check
 
 
-def _count_slice(label: str, name: str, each: _Slice, number: int, place: Place, run: Run) -> None:
-    if number < each.minimum:
-        run.error("required", place, f"{label} requires at least {each.minimum} {name} {each.shown}; add it.")
-    elif each.maximum is not None and number > each.maximum:
-        where = (place, name, -1)
-        run.error("structure", where, f"{label} allows at most {each.maximum} {name} {each.shown}; remove the others.")
+def _unseen(value: Any, scope: Scope) -> bool:
+    """Whether a reference points to a resource that is not at hand: then nobody can say which slice it is in."""
+    text = value.get("reference") if type(value) is dict else None
+    return type(text) is not str or scope.resolve(text) is None
 
 
 def _refuse_unsliced(label: str, name: str, slices: list[_Slice], value: Any, place: Place, run: Run) -> None:

@@ -5,7 +5,7 @@ StructureDefinition, ValueSet and CodeSystem JSON.
 """
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -77,7 +77,7 @@ def _of_guides(resource_type: str) -> list[Json]:
     return found
 
 
-@cache
+@lru_cache(maxsize=1024)  # bounded: the URL may come from a caller
 def type_of(profile: str) -> str | None:
     """The resource or datatype that a profile constrains, also for a base type's own canonical; None when unknown."""
     url = unversioned(profile)
@@ -87,10 +87,10 @@ def type_of(profile: str) -> str | None:
     return name if name in types() else None
 
 
-@cache
+@lru_cache(maxsize=1024)
 def lineage(profile: str) -> tuple[str, ...]:
-    """The profile and the known profiles that it is built on, nearest first; empty when it is unknown."""
+    """The profile and the known profiles that it is built on, nearest first."""
     url = unversioned(profile)
     if url not in profiles():
-        return ()
+        return (url,)
     return (url, *lineage(profiles()[url]["baseDefinition"]))

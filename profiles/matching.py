@@ -79,8 +79,24 @@ def _by_value(steps: list[str], nodes: list[Node]) -> Matcher | None:
             continue
         if not steps:
             return lambda value, scope, test=test: test(value)  # type: ignore[misc]
-        return lambda value, scope, test=test: any(test(item) for item in _values(value, steps, scope))  # type: ignore[misc]
+        return _value_at(steps[0], test) if len(steps) == 1 else _values_at(steps, test)
     return None
+
+
+def _value_at(step: str, test: Callable[[Any], bool]) -> Matcher:
+    """The commonest discriminator: one element, mostly one value."""
+
+    def match(value: Any, scope: Scope) -> bool:
+        item = value.get(step) if type(value) is dict else None
+        if type(item) is list:
+            return any(test(each) for each in item)
+        return item is not None and test(item)
+
+    return match
+
+
+def _values_at(steps: list[str], test: Callable[[Any], bool]) -> Matcher:
+    return lambda value, scope: any(test(item) for item in _values(value, steps, scope))
 
 
 def _expectation(node: Node, steps: list[str]) -> Callable[[Any], bool] | None:
@@ -89,13 +105,13 @@ def _expectation(node: Node, steps: list[str]) -> Callable[[Any], bool] | None:
     if here is not None:
         part = _drill(here[0], steps)
         return None if part is _ABSENT else value_test(part, here[1])
-    if steps == ["url"] and "type" in node.facts:
-        return _extension_test(node.facts["type"])
     if not steps:
         binding = node.facts.get("binding")
         url = binding["valueSet"] if binding and binding["strength"] == "required" else None
         return (lambda item: valuesets.coded_in(url, item) is True) if url else None
     child = node.children.get(steps[0])
+    if child is None and steps == ["url"]:
+        return _extension_test(node.facts.get("type", []))
     return _expectation(child, steps[1:]) if child else None
 
 
@@ -151,7 +167,7 @@ def _by_type(steps: list[str], nodes: list[Node], *, by_profile: bool) -> Matche
 
 def _wanted(types: list[Json], *, by_profile: bool) -> frozenset[str]:
     """Resource types, or profile URLs."""
-    urls = [unversioned(url) for kind in types for url in kind.get("targetProfile", kind.get("profile", []))]
+    urls = [unversioned(url) for kind in types for url in kind.get("targetProfile") or kind.get("profile") or ()]
     if by_profile:
         return frozenset(urls)
     named = [name for url in urls if (name := library.type_of(url))]
@@ -167,8 +183,7 @@ def _is_one_of(resource: Any, wanted: frozenset[str]) -> bool:
 def claims(resource: Json, wanted: frozenset[str]) -> bool:
     """Whether the resource claims one of the profiles, or one that is built on them."""
     meta = resource.get("meta")
-    claimed: Any = meta.get("profile") if type(meta) is dict else ()
-    for url in claimed if type(claimed) is list else ():
-        if type(url) is str and (unversioned(url) in wanted or not wanted.isdisjoint(library.lineage(url))):
-            return True
-    return False
+    claimed = meta.get("profile") if type(meta) is dict else None
+    if type(claimed) is not list:
+        return False
+    return any(type(url) is str and not wanted.isdisjoint(library.lineage(url)) for url in claimed)

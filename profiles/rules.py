@@ -12,22 +12,29 @@ from typing import Any
 
 from profiles import fhirpath, library
 from profiles.base_rules import RULES as BASE_RULES
+from profiles.base_rules import Holds
 from profiles.guide_rules import FINDERS
 from profiles.guide_rules import RULES as GUIDE_RULES
 from profiles.place import Place
-from profiles.run import Run, Scope
+from profiles.run import Run
 
 Json = dict[str, Any]
 Check = Callable[[Any, Place, Run], None]
-Rule = Callable[[Any, Scope], bool]
 
 
-def checks_at(path: str, table: dict[str, list[str]]) -> Iterator[Check]:
+def checks_at(path: str) -> Iterator[Check]:
     """The compiled invariants of one path of the base tables."""
-    for key, (severity, expression) in table.items():
-        if key.endswith("-0"):
-            continue
-        yield rule_check(key, severity, expression, path=path)
+    for key, (severity, expression) in library.rules().get(path, {}).items():
+        if not key.endswith("-0"):
+            yield rule_check(key, severity, expression, path=path)
+
+
+def holds_at(path: str) -> list[Holds] | None:
+    """The named functions of one path of the base tables; None when one of its rules has no named function."""
+    keys = [key for key in library.rules().get(path, {}) if not key.endswith("-0")]
+    found = [BASE_RULES.get(f"{path}:{key}") or BASE_RULES.get(key) for key in keys]
+    named = [each[0] for each in found if each is not None]
+    return named if len(named) == len(keys) else None
 
 
 def rule_check(key: str, severity: str, expression: str, *, path: str = "") -> Check:

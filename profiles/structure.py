@@ -10,10 +10,12 @@ Places are linked tuples and texts are made only for a finding: a sound node cos
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
-from profiles import library, rules
+from profiles import library, references, rules
+from profiles.accept import accepts
+from profiles.base_rules import extension_is_sound
+from profiles.elements import Element, Kind, elements_of
 from profiles.place import Place, root
 from profiles.primitives import PRIMITIVES, Predicate
 from profiles.run import Run, Scope
@@ -23,14 +25,10 @@ Check = Callable[[Any, Place, Run], None]  # value, its place
 Handler = Callable[[Any, Json, Place, Run], None]  # value, the object it stands in, that object's place
 ResourceHook = Callable[[Json, Place, Run], None]
 
-_ROW = re.compile(r"(\d+)\.\.(\d+|\*) ([^!]+?)(?: ! (\S+))?")
-_KIND = re.compile(r"(@?[A-Za-z0-9.]+)(?:\(([^)]*)\))?")
 _ELEMENT_NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
-_RELATIVE = re.compile(r"([A-Z][A-Za-z]{0,63})/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?")
-_ABSOLUTE = re.compile(r"https?://\S+/([A-Z][A-Za-z]{0,63})/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?")
-_OTHER_FORM = re.compile(r"#|[A-Za-z][A-Za-z0-9+.\-]*:|[A-Z][A-Za-z]{0,63}\?")  # contained, absolute, conditional
 
 _after_structure: list[ResourceHook] = []
+_checks: dict[str, Check] = {}
 
 
 def after_structure(hook: ResourceHook) -> None:
@@ -56,7 +54,8 @@ def check_resource(value: Any, place: Place, run: Run) -> None:
     outer = run.scope
     run.scope = Scope(value, outer if outer.resource else None)
     found = run.broken
-    type_check(name)(value, place, run)
+    if not accepts(name)(value, run.scope):
+        type_check(name)(value, place, run)
     if run.broken == found:
         rules.check_domain_resource(value, place, run)
     sound, run.sound = run.sound, run.broken == found
@@ -75,13 +74,22 @@ def check_root(resource: Json, run: Run) -> None:
 # --- Objects --------------------------------------------------------------------------------------------------------
 
 
-@cache
 def type_check(name: str) -> Check:
-    """The check of one resource type, datatype or backbone, such as `Observation.component`."""
-    entry = library.types()[name]
-    handlers, required = _handlers(name, entry)
-    finals = _finals(name)
-    is_resource = entry["kind"] == "resource"
+    """The check of a resource type, datatype or backbone (`Observation.component`), compiled when first met."""
+    if name not in _checks:
+        handlers: dict[str, Handler] = {}
+        required: list[tuple[str, frozenset[str]]] = []
+        finals: list[Check] = []
+        _checks[name] = _type_check(name, handlers, required, finals)  # first: types hold each other in circles
+        _add_elements(handlers, required, name)
+        finals += _finals(name)
+    return _checks[name]
+
+
+def _type_check(
+    name: str, handlers: dict[str, Handler], required: list[tuple[str, frozenset[str]]], finals: list[Check]
+) -> Check:
+    is_resource = library.types()[name]["kind"] == "resource"
     may_be_bare = is_resource or name == "Element"  # a primitive's id stands beside its value
     if is_resource:
         handlers["resourceType"] = lambda item, owner, place, run: None
@@ -96,8 +104,8 @@ def type_check(name: str) -> Check:
                 _unknown(key, handlers, place, run)
             else:
                 handler(item, value, place, run)
-        for keys in required:
-            if keys.isdisjoint(value):
+        for likely, keys in required:
+            if likely not in value and keys.isdisjoint(value):
                 _missing(keys, place, run)
         if len(value) < 2 and (not value or ("id" in value and not may_be_bare)):
             run.refuse("structure", place, "An element holds a value or children (ele-1); fill it or leave it out.")
@@ -110,7 +118,7 @@ def type_check(name: str) -> Check:
 
 
 def _finals(name: str) -> tuple[Check, ...]:
-    found = list(rules.checks_at(name, library.rules().get(name, {})))
+    found = list(rules.checks_at(name))
     if name == "Extension":
         found.append(_extension)
     if name == "Reference":
@@ -119,9 +127,14 @@ def _finals(name: str) -> tuple[Check, ...]:
 
 
 def _extension(value: Json, place: Place, run: Run) -> None:
-    has_value = any(key.startswith(("value", "_value")) for key in value)
-    if has_value == ("extension" in value):
+    if not extension_is_sound(value, run.scope):
         run.refuse("invariant", place, "An extension has either a value or extensions (ext-1); keep one of the two.")
+
+
+def _reference(value: Json, place: Place, run: Run) -> None:
+    if not references.is_well_formed(value, run.scope):
+        where = (place, "reference", -1)
+        run.refuse("value", where, "A relative reference is Type/id with an R4 resource type; correct it.")
 
 
 def _unknown(key: str, handlers: dict[str, Handler], place: Place, run: Run) -> None:
@@ -139,65 +152,30 @@ def _missing(keys: frozenset[str], place: Place, run: Run) -> None:
 # --- Elements -------------------------------------------------------------------------------------------------------
 
 
-def _handlers(owner: str, entry: Json) -> tuple[dict[str, Handler], list[frozenset[str]]]:
-    handlers: dict[str, Handler] = {}
-    required: list[frozenset[str]] = []
-    for name, row in entry["elements"].items():
-        parsed = _ROW.fullmatch(row)
-        assert parsed is not None, row
-        minimum, maximum, kinds, value_set = parsed.groups()
-        keys = _add_element(handlers, owner, name, (maximum, kinds, value_set))
-        if minimum != "0":
-            required.append(frozenset(keys))
-    return handlers, required
+def _add_elements(handlers: dict[str, Handler], required: list[tuple[str, frozenset[str]]], owner: str) -> None:
+    for element in elements_of(owner):
+        for kind in element.kinds:
+            others = element.keys - {kind.key, f"_{kind.key}"} if element.is_choice else frozenset()
+            if kind.is_primitive:
+                handlers[kind.key] = _primitive(element, kind, others)
+                handlers[f"_{kind.key}"] = _companion(element, kind)
+            else:
+                handlers[kind.key] = (_array if element.many else _single)(kind, _value_check(element, kind), others)
+        if element.required:
+            required.append((element.kinds[0].key, element.keys))
 
 
-def _add_element(handlers: dict[str, Handler], owner: str, name: str, facts: tuple[str, str, str | None]) -> list[str]:
-    """Adds the handlers of one element under each of its JSON keys; gives these keys."""
-    maximum, kinds, value_set = facts
-    stem = name.removesuffix("[x]")
-    choices = [(kind[1], kind[2]) for kind in _KIND.finditer(kinds)]
-    is_choice = name.endswith("[x]")
-    keys = {stem + code[0].upper() + code[1:] if is_choice else stem: (code, targets) for code, targets in choices}
-    added = [*keys, *(f"_{key}" for key, (code, _) in keys.items() if code in PRIMITIVES)]
-    for key, (code, targets) in keys.items():
-        step = f"{stem}.ofType({code})" if is_choice else stem
-        check = value_check(code, targets, value_set, f"{owner}.{stem}")
-        others = frozenset(added) - {key, f"_{key}"} if is_choice else frozenset()
-        make = _array if maximum != "1" else _single
-        handlers[key] = (
-            make(key, step, check, others) if check else _primitive(key, step, code, maximum, others, value_set)
-        )
-        if code in PRIMITIVES:
-            handlers[f"_{key}"] = _companion(key, step, maximum)
-    return added
-
-
-def value_check(code: str, targets: str | None, value_set: str | None, path: str) -> Check | None:
-    """The check of a complex element's value; None for a primitive."""
-    if code in PRIMITIVES:
-        return None
-    if code == "Resource":
+def _value_check(element: Element, kind: Kind) -> Check:
+    """The check of one value that is an object."""
+    if kind.code == "Resource":
         return check_resource
-    base = _late(code.lstrip("@"))
-    extra = [*rules.checks_at(path, {} if code.startswith("@") else library.rules().get(path, {}))]
-    if targets:
-        extra.append(_target_check(frozenset(targets.split(","))))
-    if value_set:
-        extra.append(rules.coded_check(value_set))
+    extra = [*rules.checks_at(element.path)] if element.path else []
+    if kind.targets:
+        extra.append(_target_check(kind.targets))
+    if element.value_set:
+        extra.append(rules.coded_check(element.value_set))
+    base = type_check(kind.code)
     return _both(base, tuple(extra)) if extra else base
-
-
-def _late(name: str) -> Check:
-    """The type's check, compiled when first met: types refer to each other in circles."""
-    compiled: list[Check] = []
-
-    def check(value: Any, place: Place, run: Run) -> None:
-        if not compiled:
-            compiled.append(type_check(name))
-        compiled[0](value, place, run)
-
-    return check
 
 
 def _both(base: Check, extra: tuple[Check, ...]) -> Check:
@@ -211,12 +189,24 @@ def _both(base: Check, extra: tuple[Check, ...]) -> Check:
     return check
 
 
+def _target_check(targets: frozenset[str]) -> Check:
+    text = f"FHIR R4 lets this refer to {', '.join(sorted(targets))} only; refer to one of these types."
+
+    def check(value: Any, place: Place, run: Run) -> None:
+        if not references.may_refer(value, run.scope, targets):
+            run.refuse("value", place, text)
+
+    return check
+
+
 def _one_choice(others: frozenset[str], owner: Json, place: Place, run: Run) -> None:
     if not others.isdisjoint(owner):
         run.refuse("structure", place, "Only one type of this choice may have a value; keep one.")
 
 
-def _single(key: str, step: str, check: Check, others: frozenset[str]) -> Handler:
+def _single(kind: Kind, check: Check, others: frozenset[str]) -> Handler:
+    step = kind.step
+
     def handler(item: Any, owner: Json, place: Place, run: Run) -> None:
         if type(item) is list:
             return run.refuse("structure", (place, step, -1), "One value is wanted here, not an array; unwrap it.")
@@ -228,7 +218,9 @@ def _single(key: str, step: str, check: Check, others: frozenset[str]) -> Handle
     return handler
 
 
-def _array(key: str, step: str, check: Check, others: frozenset[str]) -> Handler:
+def _array(kind: Kind, check: Check, others: frozenset[str]) -> Handler:
+    step = kind.step
+
     def handler(items: Any, owner: Json, place: Place, run: Run) -> None:
         if type(items) is not list:
             return run.refuse("structure", (place, step, -1), "An array is wanted here; put the value into [ ].")
@@ -244,12 +236,13 @@ def _array(key: str, step: str, check: Check, others: frozenset[str]) -> Handler
 # --- Primitives -----------------------------------------------------------------------------------------------------
 
 
-def _primitive(key: str, step: str, code: str, maximum: str, others: frozenset[str], value_set: str | None) -> Handler:
-    accepts = _coded(code, value_set)
-    if maximum != "1":
-        return _primitive_array(key, step, code, accepts, value_set)
+def _primitive(element: Element, kind: Kind, others: frozenset[str]) -> Handler:
+    accepts = _coded(kind.code, element.value_set)
+    if element.many:
+        return _primitive_array(element, kind, accepts)
     if others:
-        return _primitive_choice(step, code, accepts, others)
+        return _primitive_choice(kind, accepts, others)
+    step, code, value_set = kind.step, kind.code, element.value_set
 
     def handler(item: Any, owner: Json, place: Place, run: Run) -> None:
         if not accepts(item):
@@ -258,7 +251,9 @@ def _primitive(key: str, step: str, code: str, maximum: str, others: frozenset[s
     return handler
 
 
-def _primitive_choice(step: str, code: str, accepts: Predicate, others: frozenset[str]) -> Handler:
+def _primitive_choice(kind: Kind, accepts: Predicate, others: frozenset[str]) -> Handler:
+    step, code = kind.step, kind.code
+
     def handler(item: Any, owner: Json, place: Place, run: Run) -> None:
         if not accepts(item):
             _refuse(code, None, item, (place, step, -1), run)
@@ -267,7 +262,9 @@ def _primitive_choice(step: str, code: str, accepts: Predicate, others: frozense
     return handler
 
 
-def _primitive_array(key: str, step: str, code: str, accepts: Predicate, value_set: str | None) -> Handler:
+def _primitive_array(element: Element, kind: Kind, accepts: Predicate) -> Handler:
+    key, step, code, value_set = kind.key, kind.step, kind.code, element.value_set
+
     def handler(items: Any, owner: Json, place: Place, run: Run) -> None:
         if type(items) is not list or not items:
             return run.refuse("structure", (place, step, -1), "An array with at least one value is wanted here.")
@@ -305,10 +302,11 @@ def _refuse(code: str, value_set: str | None, item: Any, place: Place, run: Run)
         run.refuse("value", place, f"The value is no FHIR {code}; write {wanted}.")
 
 
-def _companion(key: str, step: str, maximum: str) -> Handler:
+def _companion(element: Element, kind: Kind) -> Handler:
     """The `_name` property: id and extensions of a primitive."""
-    single = _single(f"_{key}", step, _late("Element"), frozenset())
-    if maximum == "1":
+    key, step = kind.key, kind.step
+    single = _single(kind, type_check("Element"), frozenset())
+    if not element.many:
         return single
 
     def handler(items: Any, owner: Json, place: Place, run: Run) -> None:
@@ -323,40 +321,3 @@ def _companion(key: str, step: str, maximum: str) -> Handler:
         return None
 
     return handler
-
-
-# --- References -----------------------------------------------------------------------------------------------------
-
-
-def literal_type(reference: str) -> str | None:
-    """The resource type that a literal reference names, if it names one."""
-    found = _RELATIVE.fullmatch(reference) or _ABSOLUTE.fullmatch(reference)
-    return found[1] if found and found[1] in library.resource_types() else None
-
-
-def _reference(value: Json, place: Place, run: Run) -> None:
-    """The form of a literal reference, for any target."""
-    text = value.get("reference")
-    if text is None or _OTHER_FORM.match(text):
-        return
-    found = _RELATIVE.fullmatch(text)
-    if found is None or found[1] not in library.resource_types():
-        where = (place, "reference", -1)
-        run.refuse("value", where, "A relative reference is Type/id with an R4 resource type; correct it.")
-
-
-def _target_check(targets: frozenset[str]) -> Check:
-    listed = ", ".join(sorted(targets))
-
-    def check(value: Any, place: Place, run: Run) -> None:
-        text = value.get("reference")
-        if text is None or text.partition("/")[0] in targets:
-            return
-        kind = literal_type(text)
-        if kind is None:
-            target = run.scope.resolve(text)
-            kind = target.get("resourceType") if target else None
-        if kind is not None and kind not in targets:
-            run.refuse("value", place, f"FHIR R4 lets this refer to {listed} only; refer to one of these types.")
-
-    return check

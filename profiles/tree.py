@@ -59,15 +59,14 @@ class Profile:
 
 
 @cache
-def profile(url: str) -> Profile | None:
-    """The tree of a profile by its URL without version; None when it is unknown."""
-    definition = library.profiles().get(url)
-    if definition is None:
-        return None
+def profile(url: str) -> Profile:
+    """The tree of a known profile by its URL without version."""
+    definition = library.profiles()[url]
     root = Node(definition["type"], definition["type"])
     for element in definition["differential"]["element"]:
         _node(root, element["id"].split(".")[1:]).facts.update(element)
-    return Profile(url, definition["type"], root, profile(unversioned(definition["baseDefinition"])))
+    base = unversioned(definition["baseDefinition"])
+    return Profile(url, definition["type"], root, profile(base) if base in library.profiles() else None)
 
 
 def _node(root: Node, steps: list[str]) -> Node:

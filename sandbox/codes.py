@@ -60,7 +60,8 @@ class Codes:
             members.codes.update(c["code"] for c in include.get("concept", []))
             members.roots.update(f["value"] for f in include.get("filter", []) if f["op"] == "is-a")
         members.codes.update(c["code"] for c in resource.get("expansion", {}).get("contains", []))
-        self._lists[resource["url"]] = members
+        if members.codes or members.roots:  # else it takes a whole code system in, and is not a list
+            self._lists[resource["url"]] = members
 
 
 def _resources(folder: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 from sandbox import tables
 from sandbox.exchange import Issue
 
-
 MAX_DEPTH = 64
 
 

@@ -27,18 +27,20 @@ class Received:
     """The notifications in one JSON-lines file, oldest first. What was cut off by a crash mid-line is dropped."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        content = self._file.read()
+        self._path = path
+        path.touch()
+        content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        self._file.truncate(len(whole))
+        if len(whole) < len(content):
+            os.truncate(path, len(whole))
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
 
     def add(self, row: dict[str, Any]) -> None:
         """Keeps one; on disk when it returns."""
-        self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._path.open("ab") as file:
+            file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.rows.append(row)
 
 

@@ -3,11 +3,13 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 SENDER = "access-notices@cms.example"
+SEED = "access-2026"
 METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 
 
@@ -17,7 +19,10 @@ class BadSettings(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Credentials of one participant's system. Secrets and keys are read when used, so that they can be rotated."""
+    """Credentials of one participant's system.
+
+    Secrets and keys are read when used, so that they can be rotated; a file that cannot be read opens nothing.
+    """
 
     client_id: str
     entity_id: str | None = None
@@ -28,14 +33,16 @@ class Client:
 
     def secret(self) -> str | None:
         """The registered secret, or None."""
-        return self.client_secret_file.read_text(encoding="utf-8").strip() if self.client_secret_file else None
+        with suppress(OSError):
+            return self.client_secret_file.read_text(encoding="utf-8").strip() if self.client_secret_file else None
+        return None
 
     def keys(self) -> list[dict[str, Any]]:
         """The registered public keys as JWKs."""
-        if self.jwks_file is None:
-            return []
-        keys: list[dict[str, Any]] = json.loads(self.jwks_file.read_bytes())["keys"]
-        return keys
+        with suppress(OSError, ValueError, KeyError):
+            keys: list[dict[str, Any]] = json.loads(self.jwks_file.read_bytes())["keys"] if self.jwks_file else []
+            return keys
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Settings:
     clients: Mapping[str, Client] = field(default_factory=dict)
     methods: tuple[str, ...] = METHODS
     smtp: Smtp | None = None
-    seed: str = "access"
+    seed: str = SEED
     definitions: Path | None = None
 
 
@@ -86,7 +93,7 @@ def _settings(here: Path, data: dict[str, Any]) -> Settings:
         clients={row["client_id"]: _client(here, row) for row in data.get("client", [])},
         methods=_methods(own.get("auth_methods", METHODS)),
         smtp=_smtp(data["smtp"]) if "smtp" in data else None,
-        seed=own.get("seed", "access"),
+        seed=own.get("seed", SEED),
         definitions=_path(here, own, "definitions"),
     )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sqlite3
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from sandbox import tables
 from sandbox.clock import Clock
 from sandbox.codes import FOLDER, Codes
-from sandbox.settings import Settings
+from sandbox.settings import BadSettings, Settings
 from sandbox.store import Store
 
 
@@ -74,8 +75,11 @@ class World:
 
 
 def open_world(settings: Settings) -> World:
-    """Opens or makes the state."""
-    store = Store(settings.data)
+    """Opens or makes the state. Raises BadSettings if the file cannot hold it."""
+    try:
+        store = Store(settings.data)
+    except sqlite3.Error as bad:
+        raise BadSettings(f"{settings.data} cannot keep the sandbox's state: {bad}") from None
     world = World(settings, store, Clock(store), Codes(settings.definitions or FOLDER))
     if not store.setting("seeded"):
         with store.transaction():

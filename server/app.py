@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -29,12 +30,15 @@ from server.wiring import wired
 from server.worker import Worker
 
 
-def create_app(settings: Settings, *, work: bool) -> Starlette:
+Wiring = Callable[[Settings], AbstractAsyncContextManager[Context]]
+
+
+def create_app(settings: Settings, *, work: bool, wiring: Wiring = wired) -> Starlette:
     """The application. `work`: it runs a worker too."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with wired(settings) as context:
+        async with wiring(settings) as context:
             app.state.context = context
             app.state.authority = Authority(settings, context.store, context.http)
             async with _listening(context), _working(context, work):

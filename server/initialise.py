@@ -25,6 +25,7 @@ MAILBOX = "mail"
 SMTP_OFFSET = 2  # the SMTP sink of a demo listens two ports above the sandbox
 READER = "system/*.rs system/Subscription.cruds"
 WRITER = "system/*.cruds access/submit"
+SENDER = "system/*.cruds"
 COMMENTS_AT = 42  # the column of comments that stand beside a value
 _WITH_COMMENT = re.compile(r"^(.*\S) +(# .*)$", re.MULTILINE)
 
@@ -77,7 +78,7 @@ ORGANIZATION = _Organization("ACCES12345", "Example Care", "example")
 OTHER = _Organization("ACCES54321", "Other Care", "other")
 DEMO_CLIENTS = (  # role, client id, participant, scope
     ("ehr", "ehr-1", ORGANIZATION.entity_id, WRITER),
-    ("hie", "hie-1", ORGANIZATION.entity_id, READER),
+    ("hie", "hie-1", ORGANIZATION.entity_id, SENDER),
     ("pcp", "pcp-1", ORGANIZATION.entity_id, READER),
     ("operator", "operator-1", ORGANIZATION.entity_id, WRITER),
     ("ehr", "ehr-2", OTHER.entity_id, WRITER),  # so that isolation can be tried

@@ -1,7 +1,8 @@
 """Exceptions and Issues become HTTP answers here, and nowhere else: every 4xx and 5xx carries an OperationOutcome.
 
-Wiring: `Starlette(middleware=[Middleware(OutcomeMiddleware), ...], exception_handlers=EXCEPTION_HANDLERS)`; the handlers
-are for the framework's own errors (no such route, wrong method), which it would answer in plain text. Nothing that is answered repeats a value of the request.
+Wiring: `Starlette(middleware=[Middleware(OutcomeMiddleware), ...], exception_handlers=EXCEPTION_HANDLERS)`. The
+handlers are for the framework's own errors (no such route, wrong method), which it would answer in plain text.
+Nothing that is answered repeats a value of the request.
 Source: FHIR R4, OperationOutcome; RESTful API, section "Service Base URL, errors".
 """
 

@@ -47,7 +47,7 @@ def _read(reading: Document, person: Resource, data: bytes) -> Conversion:
     care_team(person, reading)
     claim(person, "us-core-patient")
     about = document_reference(data, reading, writers, keeper)
-    header = [about]
+    header = [reading.patient_reference, about]
     body = Body(reading, writers)
     body.read()
     before = len(reading.resources)

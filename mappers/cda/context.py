@@ -8,13 +8,14 @@ from typing import Any
 
 from mappers import engine
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, location
+from mappers.cda.paths import each, first, location, steps
 from mappers.conversion import Source, Unmapped
 from mappers.converters import resource_id
 from profiles.issue import Issue, Severity
 
 Resource = dict[str, Any]
 
+_RELATION = re.compile(r"entryRelationship/(\w+)(?:\[([^\]]+)\])?")
 _OFFSET = re.compile(r"\d{10,}(\.\d+)?[+-]\d{4}", re.ASCII)
 _WHERE = {"id", "templateId", "realmCode", "typeId", "text", "title"}  # carry no statement of their own
 
@@ -28,7 +29,21 @@ def codes() -> dict[str, dict[str, str]]:
 class Document(engine.Context):
     """One ClinicalDocument being converted. `node` is the element that a table is applied to."""
 
-    __slots__ = ("_counts", "_narrative", "by_id", "control", "entry_targets", "made_in", "node", "offset", "patient_reference", "resources", "root", "seed", "unmapped")
+    __slots__ = (
+        "_counts",
+        "_narrative",
+        "by_id",
+        "control",
+        "entry_targets",
+        "made_in",
+        "node",
+        "offset",
+        "patient_reference",
+        "resources",
+        "root",
+        "seed",
+        "unmapped",
+    )
 
     def __init__(self, root: Node, source: Source) -> None:
         super().__init__(source)
@@ -140,15 +155,34 @@ def folded(node: Node) -> str | None:
 
 
 def account(node: Node, document: Document, read: frozenset[str], *, handled: frozenset[str] = frozenset()) -> None:
-    """Books each child of a statement that no path in `read` and no name in `handled` reaches."""
-    tops = {path.split("/")[0] for path in read} | handled
-    plain = {top for top in tops if "[" not in top} | _WHERE
-    reached = {child for top in tops if "[" in top for child in each(top)(node)}
+    """Books each child of a statement that no path in `read` and no path in `handled` reaches.
+
+    A plain name reaches all children of that name; a relation (`entryRelationship/act[..]/..`) only those that hold
+    what its second step asks for.
+    """
+    plain, relations = _reach(read | handled)
+    reached = {child for top in relations for child in each(top)(node)}
     children: Iterator[Any] = node.iterchildren("{urn:hl7-org:v3}*")
     for child in children:
         name = child.tag.rpartition("}")[2]
         if name not in plain and child not in reached and not _empty(child):
             document.leave(child, "unknown", f"No rule maps {name} of this kind of entry; the document itself is kept.")
+
+
+@cache
+def _reach(paths: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of children that are read whole, and predicates on those of which only some are."""
+    tops = {_relation(path) for path in paths}
+    return frozenset({top for top in tops if "[" not in top} | _WHERE), frozenset(top for top in tops if "[" in top)
+
+
+def _relation(path: str) -> str:
+    """The first step; of a relation, the first step with the second as its predicate."""
+    match = _RELATION.match(path)
+    if match is None:
+        return steps(path)[0]
+    inner = f"{match[1]}/{match[2]}" if match[2] else match[1]
+    return f"entryRelationship[{inner}]"
 
 
 def _empty(node: Node) -> bool:

@@ -43,7 +43,7 @@ def _coded(name: str, system: str) -> Any:
 
 
 class CdaDialect:
-    """How the engine reads CDA: paths are XPath (see mappers/cda/paths.py), values are elements or attribute strings."""
+    """How the engine reads CDA: paths are XPath (mappers/cda/paths.py), values elements or attribute strings."""
 
     converters: Mapping[str, engine.Converter] = {
         **CONVERTERS,

@@ -17,7 +17,9 @@ from mappers.cda.times import bounds, point
 from profiles.canonical import ACT_CODE, NULL_FLAVOR
 
 _DIAGNOSIS = "29308-4"
-_HANDLED = frozenset({"code", "statusCode", "effectiveTime", "performer", "participant", "author", "responsibleParty"})
+_HANDLED = frozenset(
+    ("code", "statusCode", "effectiveTime", "performer", "author", f"entryRelationship[act/code/@code='{_DIAGNOSIS}']")
+)
 
 
 def encounter(node: Node, document: Document) -> str | None:
@@ -36,12 +38,12 @@ def encounter(node: Node, document: Document) -> str | None:
     if diagnoses:
         resource["diagnosis"] = [{"condition": {"reference": one}} for one in diagnoses]
     claim(resource, "us-core-encounter")
-    account(node, document, dialect.reads("encounter"), handled=_HANDLED | {"entryRelationship/act"})
+    account(node, document, dialect.reads("encounter"), handled=_HANDLED)
     return document.add(resource, node)
 
 
 def _kind(resource: Resource, node: Node, document: Document) -> None:
-    """code -> class (v3-ActCode, or known by CPT) and type (the rest). A class that is not said is said to be unknown."""
+    """code -> class (v3-ActCode, or known by CPT) and type (the rest). A class that is not said is UNK."""
     found = first("code")(node)
     whole = concept(found, document) if found is not None else None
     codings = whole.get("coding", []) if whole else []

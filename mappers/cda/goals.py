@@ -57,7 +57,9 @@ def _describe(resource: Resource, node: Node, document: Document) -> bool:
     return description is not None
 
 
-def _target(resource: Resource, measure: dict[str, Any] | None, aim: tuple[str, Any] | None, document: Document) -> None:
+def _target(
+    resource: Resource, measure: dict[str, Any] | None, aim: tuple[str, Any] | None, document: Document
+) -> None:
     """target.measure and detail; the due date, if any, is there already (rule gol-1: a detail needs its measure)."""
     targets = resource.setdefault("target", [{}])
     if aim and measure and aim[0] != "DateTime":
@@ -93,7 +95,9 @@ def _expressed(resource: Resource, node: Node, document: Document) -> None:
     if people:
         resource["expressedBy"] = {"reference": (own or people)[0]}
     if own and len(set(people)) > 1:
-        document.at(node).inform("Patient and practitioner are both authors of the goal: expressedBy names the patient.")
+        document.at(node).inform(
+            "Patient and practitioner are both authors of the goal: expressedBy names the patient."
+        )
 
 
 def link(node: Node, resource: Resource, document: Document) -> None:

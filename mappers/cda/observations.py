@@ -31,6 +31,7 @@ _PANEL = {"system": LOINC, "code": BLOOD_PRESSURE, "display": "Blood pressure pa
 _VALUE_NAMES = ("Quantity", "Range", "Integer", "CodeableConcept", "String", "Boolean", "DateTime", "Period")
 _PARTS = {SYSTOLIC: "Systolic blood pressure", DIASTOLIC: "Diastolic blood pressure"}
 _SMOKING = "72166-2"
+_PLAIN = frozenset({"author", "entryRelationship[@typeCode='GEVL']"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def plain(node: Node, document: Document, kind: str) -> str | None:
         claim(resource, "us-core-observation-screening-assessment", "us-core-simple-observation")
     else:
         claim(resource, "us-core-simple-observation")
-    account(node, document, dialect.reads("observation"), handled=frozenset({"author"}))
+    account(node, document, dialect.reads("observation"), handled=_PLAIN)
     return document.add(resource, node)
 
 
@@ -193,7 +194,8 @@ def _joined(upper: Pressure, lower: Pressure) -> Resource:
     resource["status"] = upper.resource["status"] if both[0]["status"] == both[1]["status"] else "unknown"
     resource["code"] = {"coding": [dict(_PANEL)]}
     identities = [one for half in both for one in half.get("identifier", ())]
-    resource |= {"identifier": identities} if identities else {}
+    if identities:
+        resource["identifier"] = [one for index, one in enumerate(identities) if one not in identities[:index]]
     notes = [one for half in both for one in half.get("note", ())]
     resource |= {"note": notes} if notes else {}
     resource["component"] = [_component(half) for half in both]

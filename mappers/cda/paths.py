@@ -1,8 +1,8 @@
 """A small, fast part of XPath for mapping tables, and the place of an element as XPath.
 
 Understood: `name`, `sdtc:name`, `a/b/c`, a last `@attribute` (`xsi:type` too), `.`, and predicates `[@attribute='v']`,
-`[a/b/@attribute='v']`, `[name]`, `[not(@attribute='v')]`, all in the namespace urn:hl7-org:v3. Each expression means what it means in XPath 1.0
-with the prefix left out; a test compares them with lxml's own XPath.
+`[a/b/@attribute='v']`, `[name]`, `[not(@attribute='v')]`, all in the namespace urn:hl7-org:v3. Each expression means
+what it means in XPath 1.0 with the prefix left out; a test compares them with lxml's own XPath.
 """
 
 import re
@@ -26,14 +26,19 @@ def qualified(name: str) -> str:
     return f"{{{_PREFIXES[prefix] if colon else HL7}}}{local}"
 
 
+def steps(path: str) -> list[str]:
+    """The steps of a path, predicates with them."""
+    return _SPLIT.split(path)
+
+
 @lru_cache(1024)
 def each(path: str) -> Each:
     """A getter of all nodes (or attribute values) at a path. Raises ValueError for a path it does not understand."""
-    steps = [_step(text) for text in _SPLIT.split(path)]
+    taken = [_step(text) for text in steps(path)]
 
     def get(node: Any) -> list[Any]:
         found: Iterable[Any] = (node,)
-        for step in steps:
+        for step in taken:
             found = [hit for one in found for hit in step(one)]
         return list(found)
 

@@ -11,6 +11,7 @@ from mappers.cda.context import Document, Resource, folded, identifiers
 from mappers.cda.datatypes import address, concept, human_name, identifier, system, telecom
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first
+from mappers.converters import resource_id
 from profiles.canonical import CDC_RACE, NULL_FLAVOR, US_CORE_ETHNICITY, US_CORE_RACE
 
 _OMB_RACE = {"1002-5", "2028-9", "2054-5", "2076-8", "2106-3"}  # US Core 6.1.0, omb-race-category
@@ -33,6 +34,9 @@ def patient(document: Document) -> Resource | None:
             resource["contact"] = contacts
     document.add(resource, role)
     document.resources.remove(resource)
+    known = [one for one in resource.get("identifier", ()) if "system" in one]
+    if known:  # as the HL7 v2 and FHIR mappers make it
+        resource["id"] = resource_id("Patient", known[0]["system"], known[0]["value"])
     return resource
 
 

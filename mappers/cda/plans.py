@@ -18,25 +18,33 @@ PLANNED_MOODS = frozenset({"INT", "RQO", "PRMS", "PRP", "ARQ", "APT"})
 _PLAN_SECTIONS = ("18776-5", "51847-2", "62387-6")
 _CARE_PLAN = ("52521-2", "2.16.840.1.113883.10.20.22.1.15")
 _MEDICINES = ("substanceAdministration", "supply")
+_INTERVENTIONS = ("2.16.840.1.113883.10.20.22.4.131", "2.16.840.1.113883.10.20.22.4.146")
 _PROGRESS = "2.16.840.1.113883.10.20.22.4.110"
 _ACHIEVED = "390802008"  # goal achieved; the other codes of Progress Toward Goal have no agreed FHIR code
 _HANDLED = frozenset({"author", "performer", "entryRelationship[@typeCode='RSON']"})
 
 
 def planned(node: Node, document: Document) -> list[str]:
-    """A planned act, observation, procedure or encounter -> ServiceRequest; acts around others are opened."""
-    name = node.tag.rpartition("}")[2]
-    inner = [one for one in each("entryRelationship")(node) for one in one if one.get("moodCode") in PLANNED_MOODS]
-    if name in _MEDICINES:
+    """A planned act, observation, procedure or encounter -> ServiceRequest; intervention acts are opened."""
+    if node.tag.rpartition("}")[2] in _MEDICINES:
         document.leave(node, "left", "Planned medication is no part of what ACCESS reports.")
         return []
-    made = [found for one in inner for found in planned(one, document)]
+    made = [found for one in _inner(node) for found in planned(one, document)]
+    if made:
+        return made  # an intervention act around planned acts says nothing more than they do
     if node.get("moodCode") not in PLANNED_MOODS:
-        if not inner:
-            document.leave(node, "left", "An intervention that took place is no part of what ACCESS reports.")
-        return made
+        document.leave(node, "left", "An intervention that took place is no part of what ACCESS reports.")
+        return []
     request = _request(node, document)
-    return [*made, request] if request else made
+    return [request] if request else []
+
+
+def _inner(node: Node) -> list[Node]:
+    """The planned statements inside an intervention act."""
+    if not has_template(node, *_INTERVENTIONS):
+        return []
+    parts = [one for relation in each("entryRelationship")(node) for one in relation if isinstance(one, Node)]
+    return [one for one in parts if one.get("moodCode") in PLANNED_MOODS]
 
 
 def _request(node: Node, document: Document) -> str | None:
@@ -65,7 +73,7 @@ def is_care_plan(root: Node) -> bool:
 
 
 def care_plan(document: Document) -> None:
-    """The document's plan sections, or a whole Care Plan document -> one CarePlan with its narrative, if there is any."""
+    """The document's plan sections, or a whole Care Plan document -> one CarePlan with its narrative."""
     sections = inside(document.root, "section")
     whole = is_care_plan(document.root)
     planning = sections if whole else [one for one in sections if first("code/@code")(one) in _PLAN_SECTIONS]

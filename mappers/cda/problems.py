@@ -71,9 +71,15 @@ def _condition(node: Node, act: Node | None, document: Document, kind: str) -> s
 
 
 def _status(resource: Resource, node: Node, act: Node | None, document: Document) -> None:
-    """clinicalStatus: the Problem Status, else an end in time, else the concern's status. An end rules out `active`."""
-    high = first("effectiveTime/high")(node)
-    ended = "abatementDateTime" in resource or (high is not None and high.get("nullFlavor") == "UNK")
+    """clinicalStatus: the Problem Status, else an end in time, else the concern's status. An end rules out `active`.
+
+    A `high` of nullFlavor UNK should mean an end at an unknown time, but vendors write it on active problems too
+    (Greenway and Kareo samples), so it decides nothing: a problem is not called resolved on such evidence.
+    """
+    ended = "abatementDateTime" in resource
+    if "verificationStatus" in resource:
+        resource.pop("clinicalStatus", None)  # what is refuted is neither active nor resolved
+        return
     if "clinicalStatus" not in resource:
         code = "resolved" if ended else _of_act(act)
         if code:

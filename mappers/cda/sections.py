@@ -150,7 +150,9 @@ class Body:
         nodes = each("component/observation")(node) if node.tag.endswith("}organizer") else [node]
         for one in nodes:
             if not one.tag.endswith("}observation"):
-                self.document.leave(one, "unknown", "No rule maps this kind of entry; it is kept in the document itself.")
+                self.document.leave(
+                    one, "unknown", "No rule maps this kind of entry; it is kept in the document itself."
+                )
                 continue
             reference = plain(one, self.document, category or "survey")
             if reference:

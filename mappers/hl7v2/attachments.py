@@ -65,4 +65,7 @@ def plain_attachment(value: str, context: MessageContext) -> dict[str, Any] | No
 
 def text_attachment(words: str) -> dict[str, Any]:
     """Text as an Attachment, UTF-8 in Base64."""
-    return {"contentType": "text/plain; charset=utf-8", "data": b64encode(words.encode("utf-8", "replace")).decode("ascii")}
+    return {
+        "contentType": "text/plain; charset=utf-8",
+        "data": b64encode(words.encode("utf-8", "replace")).decode("ascii"),
+    }

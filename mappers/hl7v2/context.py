@@ -1,6 +1,6 @@
 """One message's conversion: sender, times, the segment we are in, and the people and organizations met on the way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mappers.conversion import Resource, Source
@@ -33,7 +33,7 @@ class MessageContext(Context):
         "default_offset",
         "time_zone",
         "zones",
-        "patient_id",
+        "parts",
         "subject",
         "people",
         "extra",
@@ -51,11 +51,16 @@ class MessageContext(Context):
         self.time_zone = source.time_zone
         self.default_offset = _offset_of(header[7])
         self.zones: set[str] = set()
-        self.patient_id = ""
+        self.parts = {"MSH-3": self.sender[0], "MSH-4": self.sender[1], "MSH-10": self.control_id}  # of identities
         self.subject: dict[str, str] = {}
         self.people: dict[tuple[str, str], dict[str, Any] | None] = {}  # raw field -> reference
         self.extra: dict[str, Resource] = {}  # id -> Practitioner or Organization
         self.seen: dict[str, int] = {}  # identity -> how often it came in this message
+
+    def belong_to(self, patient_id: str) -> None:
+        """Makes the patient known: the subject of all resources and a part of their ids."""
+        self.parts["patient"] = patient_id
+        self.subject = {"reference": f"Patient/{patient_id}"}
 
     def enter(self, name: str, number: int) -> None:
         """Says which segment runs now."""
@@ -75,12 +80,12 @@ class MessageContext(Context):
             self.zones.add(stamp.zone)
         return stamp
 
-    def identity(self, *parts: str) -> str:
-        """The id for an identity. The second of two equal identities in one message gets another one: they never merge."""
-        made = resource_id(*parts)
+    def counted(self, resource_type: str, parts: Sequence[str]) -> str:
+        """The id for an identity. The second of two equal ones in one message gets another id: they never merge."""
+        made = resource_id(resource_type, *parts)
         count = self.seen.get(made, 0)
         self.seen[made] = count + 1
-        return made if not count else resource_id(*parts, str(count))
+        return made if not count else resource_id(resource_type, *parts, str(count))
 
     def add(self, resource: Resource) -> dict[str, str]:
         """Keeps a Practitioner or Organization once, and gives the reference to it."""

@@ -38,7 +38,7 @@ def lines(value: str, context: MessageContext) -> str | None:
 
 def code(value: str, _context: MessageContext) -> str | None:
     """The first component as a code, blanks folded."""
-    return " ".join(unescape(value.partition("^")[0]).split()) or None
+    return value if value.isalnum() else " ".join(unescape(value.partition("^")[0]).split()) or None
 
 
 def boolean(value: str, context: MessageContext) -> bool | None:
@@ -90,7 +90,7 @@ def time_of_day(value: str, context: MessageContext) -> str | None:
 
 
 # --- codes ---------------------------------------------------------------------------------------------------------
-Coded = tuple[tuple[tuple[str | None, str, str, str], ...], str, bool]  # (system, code, display, version)s, text, odd
+Coded = tuple[tuple[dict[str, str], ...], str, bool]  # codings (shared: copy them), text, whether a system is unknown
 
 
 def _read_coded(raw: str) -> Coded:
@@ -104,7 +104,7 @@ def _read_coded(raw: str) -> Coded:
         name = parts[start + 2].strip()
         system = system_of_name(name) if name else None
         odd |= bool(name) and system is None and name != "L" and not name.startswith("99")
-        codings.append((system, value, unescape(parts[start + 1]).strip(), unescape(parts[version]).strip()))
+        codings.append(_coding(system, value, unescape(parts[start + 1]).strip(), unescape(parts[version]).strip()))
     words = unescape(parts[8]).strip() or ("" if codings else unescape(parts[1]).strip())
     return tuple(codings), words, odd
 
@@ -121,10 +121,12 @@ def codeable_concept(value: str, context: MessageContext) -> dict[str, Any] | No
     """CE, CWE, CNE as CodeableConcept: triplets 1, 4 and 10 are codings, CWE.9 the text."""
     codings, words, odd = coded(value)
     if odd:
-        context.warn("code-invalid", "The coding system's name is not known; the code was kept without system. Use table 0396.")
+        context.warn(
+            "code-invalid", "The coding system's name is not known; the code was kept without system. Use table 0396."
+        )
     made: dict[str, Any] = {}
     if codings:
-        made["coding"] = [_coding(*parts) for parts in codings]
+        made["coding"] = [each.copy() for each in codings]
     if words:
         made["text"] = words
     return made or None
@@ -136,7 +138,7 @@ def coding(value: str, context: MessageContext) -> dict[str, Any] | None:
     return made["coding"][0] if made and "coding" in made else None
 
 
-def _coding(system: str | None, value: str, display: str, version: str) -> dict[str, Any]:
+def _coding(system: str | None, value: str, display: str, version: str) -> dict[str, str]:
     made = {"code": value} if system is None else {"system": system, "code": value}
     if version and system is not None:
         made["version"] = version
@@ -145,10 +147,13 @@ def _coding(system: str | None, value: str, display: str, version: str) -> dict[
     return made
 
 
+_FLAGS = code_map("v2-0078")
+
+
 def interpretation(value: str, context: MessageContext) -> dict[str, Any] | None:
     """Table 0078 as v3-ObservationInterpretation; another code is kept as text."""
     written = value.partition("^")[0].strip()
-    known = code_map("v2-0078").coding(written)
+    known = _FLAGS.coding(written)
     if known is not None:
         return {"coding": [known]}
     made = codeable_concept(value, context)

@@ -45,7 +45,9 @@ class Instrument:
 def _pinned(name: str | None) -> str | None:
     if name is None:
         return None
-    return f"{canonical.PCO(name)}|{canonical.PCO_VERSION}" if name.startswith("pco-") else canonical.US_CORE_PINNED(name)
+    return (
+        f"{canonical.PCO(name)}|{canonical.PCO_VERSION}" if name.startswith("pco-") else canonical.US_CORE_PINNED(name)
+    )
 
 
 @cache
@@ -70,6 +72,10 @@ def _by_loinc() -> Mapping[str, Kind]:
     return found
 
 
+VALUES = frozenset(
+    "value" + kind for kind in ("Quantity", "CodeableConcept", "String", "Range", "Ratio", "DateTime", "Time", "Period")
+)
+_ANSWERS = VALUES | {"dataAbsentReason", "component"}
 LABORATORY = str(_pinned("us-core-observation-lab"))
 
 
@@ -77,14 +83,15 @@ LABORATORY = str(_pinned("us-core-observation-lab"))
 def kind_of(raw: str) -> Kind:
     """The kind of an OBX-3, as sent."""
     codings, _, _ = coded(raw)
-    key = "|".join(f"{system or ''}#{code}" for system, code, _, _ in codings[:1]) or raw
-    loinc = next((code for system, code, _, _ in codings if system == canonical.LOINC), None)
+    key = "|".join(f"{each.get('system', '')}#{each['code']}" for each in codings[:1]) or raw
+    loinc = next((each["code"] for each in codings if each.get("system") == canonical.LOINC), None)
     if loinc is None:
         return Kind(key)
     known = _by_loinc().get(loinc)
     if known is not None:
         return Kind(key, loinc, known.category, known.profile, known.parent, known.units, known.half, known.panel)
-    if any(phrase in display for _, _, display, _ in codings for phrase in _facts()["laboratory"]["specimens"]):
+    names = [each.get("display", "") for each in codings]
+    if any(phrase in name for name in names for phrase in _facts()["laboratory"]["specimens"]):
         return Kind(key, loinc, "laboratory", LABORATORY)
     return Kind(key, loinc)
 
@@ -93,7 +100,10 @@ def kind_of(raw: str) -> Kind:
 def instruments() -> Mapping[str, Instrument]:
     """The questionnaires by name."""
     rows = load(_PACKAGE, "tables/instruments.toml")["instrument"]
-    return {row["name"]: Instrument(**{**row, "items": tuple(row["items"]), "unscored": tuple(row["unscored"])}) for row in rows}
+    return {
+        row["name"]: Instrument(**{**row, "items": tuple(row["items"]), "unscored": tuple(row["unscored"])})
+        for row in rows
+    }
 
 
 @cache
@@ -114,7 +124,8 @@ def is_laboratory(raw_panel: str, section: str) -> bool:
     facts = _facts()
     if section.partition("^")[0] in facts["laboratory"]["sections"]:
         return True
-    return any(system == canonical.LOINC and code in facts["panels"]["laboratory"] for system, code, _, _ in coded(raw_panel)[0])
+    panels = facts["panels"]["laboratory"]
+    return any(each.get("system") == canonical.LOINC and each["code"] in panels for each in coded(raw_panel)[0])
 
 
 def claim(resource: Resource, kind: Kind) -> str | None:
@@ -135,7 +146,7 @@ def claim(resource: Resource, kind: Kind) -> str | None:
 
 
 def _answered(resource: Resource) -> bool:
-    return "dataAbsentReason" in resource or "component" in resource or any(key.startswith("value") for key in resource)
+    return "valueQuantity" in resource or not _ANSWERS.isdisjoint(resource)
 
 
 def _timed(resource: Resource) -> bool:

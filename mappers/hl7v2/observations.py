@@ -12,14 +12,17 @@ from mappers.hl7v2.compiled import TABLES
 from mappers.hl7v2.context import MessageContext
 from mappers.hl7v2.datatypes import lines
 from mappers.hl7v2.dialect import repetitions
-from mappers.hl7v2.kinds import LABORATORY, Kind, claim, items, kind_of
+from mappers.hl7v2.identity import identify
+from mappers.hl7v2.kinds import LABORATORY, VALUES, Kind, claim, items, kind_of
+from mappers.hl7v2.parse import Segment
 from profiles import canonical
 
 _OBX, _VALUE = TABLES["OBX"].apply, TABLES["value"].apply
 _TEXT_TYPES = frozenset({"TX", "FT", "ST"})
 _HALF_OF = {"systolic": ("8480-6", "Systolic blood pressure"), "diastolic": ("8462-4", "Diastolic blood pressure")}
 _PRESSURE = canonical.US_CORE_PINNED("us-core-blood-pressure")
-_PER_HALF = ("valueQuantity", "dataAbsentReason", "interpretation", "referenceRange")
+_PER_HALF = frozenset({"dataAbsentReason", "interpretation", "referenceRange"})
+_BODIES = VALUES | {"component", "extension"}
 _CAUTION = ("entered-in-error", "cancelled", "unknown", "registered", "preliminary", "corrected", "amended", "final")
 _ABSENT = {"N": "not-asked", "I": "temp-unknown", "O": "temp-unknown", "S": "temp-unknown", "P": "temp-unknown"}
 
@@ -30,7 +33,7 @@ class Finding:
 
     resource: Resource
     kind: Kind
-    fields: list[str]
+    fields: Segment
     number: int
     result: bool = True  # whether the report refers to it
 
@@ -50,7 +53,7 @@ class Group:
     texts: list[str] = field(default_factory=list)
 
 
-def observe(fields: list[str], group: Group, context: MessageContext) -> Resource | None:
+def observe(fields: Segment, group: Group, context: MessageContext) -> Resource | None:
     """Takes one OBX into its group. Gives the resource that a following NTE is a note of, if there is one."""
     if not fields[3]:
         _without_code(fields, group, context)
@@ -61,7 +64,9 @@ def observe(fields: list[str], group: Group, context: MessageContext) -> Resourc
     resource: Resource = {"resourceType": "Observation", "id": "", "meta": {"source": context.place()}}
     _OBX(fields, resource, context)
     if "code" not in resource:
-        context.error("required", "OBX-3 holds no code, so the value can not be read. Send the observation's code.", path="OBX-3")
+        context.error(
+            "required", "OBX-3 holds no code, so the value can not be read. Send the observation's code.", path="OBX-3"
+        )
         return None
     resource["subject"] = dict(context.subject)
     if "effectiveDateTime" not in resource:
@@ -77,19 +82,21 @@ def observe(fields: list[str], group: Group, context: MessageContext) -> Resourc
     return resource
 
 
-def _without_code(fields: list[str], group: Group, context: MessageContext) -> None:
+def _without_code(fields: Segment, group: Group, context: MessageContext) -> None:
     """Text without a code is a line of the report; a value without a code is nothing: nobody may guess what it measures."""
     if fields[2] in _TEXT_TYPES and group.report is not None:
-        group.texts.append(lines(fields[5], context) or "" if fields[5] else "")
+        group.texts.append(lines(fields.full(5), context) or "" if fields[5] else "")
         if fields[5]:
-            context.warn("required", "OBX-3 is empty; the text was kept as a line of the report. Send a code.", path="OBX-3")
+            context.warn(
+                "required", "OBX-3 is empty; the text was kept as a line of the report. Send a code.", path="OBX-3"
+            )
         return
     context.error("required", "OBX-3 is empty, so the value was not taken. Send the observation's code.", path="OBX-3")
     if fields[5]:
         context.lose("OBX-5")
 
 
-def _status(fields: list[str], group: Group, context: MessageContext) -> str:
+def _status(fields: Segment, group: Group, context: MessageContext) -> str:
     if fields[11]:
         return "unknown"  # not in the map: said there
     found = str(group.report["status"]) if group.report else "unknown"
@@ -97,10 +104,10 @@ def _status(fields: list[str], group: Group, context: MessageContext) -> str:
     return found if found in _CAUTION else "preliminary" if found == "partial" else "unknown"
 
 
-def _value(fields: list[str], resource: Resource, context: MessageContext) -> None:
+def _value(fields: Segment, resource: Resource, context: MessageContext) -> None:
     written = fields[5]
     if written:
-        if "~" in written and fields[2] not in _TEXT_TYPES and len(repetitions(written)) > 1:
+        if 5 in fields.whole and fields[2] not in _TEXT_TYPES and len(repetitions(fields.whole[5])) > 1:
             _components(fields, resource, context)
         else:
             _VALUE(fields, resource, context)
@@ -111,20 +118,15 @@ def _value(fields: list[str], resource: Resource, context: MessageContext) -> No
 
 
 def _has_value(resource: Resource) -> bool:
-    return (
-        "valueQuantity" in resource
-        or "component" in resource
-        or "extension" in resource
-        or any(key.startswith("value") for key in resource)
-    )
+    return "valueQuantity" in resource or not _BODIES.isdisjoint(resource)
 
 
-def _components(fields: list[str], resource: Resource, context: MessageContext) -> None:
+def _components(fields: Segment, resource: Resource, context: MessageContext) -> None:
     """A repeated OBX-5: one component for each value, under the same code."""
     made: list[dict[str, Any]] = []
-    for value in repetitions(fields[5]):
+    for value in repetitions(fields.whole[5]):
         part: dict[str, Any] = {"code": resource["code"]}
-        _VALUE([*fields[:5], value, *fields[6:]], part, context)
+        _VALUE(fields.replaced(5, value), part, context)
         if len(part) > 1:
             made.append(part)
     if made:
@@ -151,9 +153,8 @@ def _identity(finding: Finding, group: Group, context: MessageContext) -> str:
     """By sender, patient, order, code, sub-id and time; see tables/identity.toml."""
     resource = finding.resource
     when = resource.get("effectiveDateTime") or str(resource.get("effectivePeriod", ""))
-    message = "" if group.order or when else context.control_id
-    parts = (*context.sender, context.patient_id, group.order, finding.kind.key, finding.fields[4], when, message)
-    return context.identity("Observation", *parts)
+    parts = {"order": group.order, "OBX-3": finding.kind.key, "OBX-4": finding.fields[4], "effective": when}
+    return identify("Observation", parts, context)
 
 
 def _paired(group: Group, context: MessageContext) -> list[Finding]:
@@ -161,7 +162,7 @@ def _paired(group: Group, context: MessageContext) -> list[Finding]:
     waiting: dict[tuple[str, str], list[Finding]] = {}
     pairs: list[tuple[Finding, Finding | None]] = []
     for finding in group.findings:
-        if finding.kind.half is None:
+        if not _is_half(finding):
             pairs.append((finding, None))
             continue
         mark = finding.fields[4] or finding.resource.get("effectiveDateTime", "")
@@ -172,7 +173,11 @@ def _paired(group: Group, context: MessageContext) -> list[Finding]:
             continue
         waiting.setdefault((mark, finding.kind.half), []).append(finding)
         pairs.append((finding, None))
-    return [_pressure(one, two, context) if one.kind.half else one for one, two in pairs]
+    return [_pressure(one, two, context) if _is_half(one) else one for one, two in pairs]
+
+
+def _is_half(finding: Finding) -> bool:
+    return finding.kind.half is not None and "component" not in finding.resource
 
 
 def _join(pairs: list[tuple[Finding, Finding | None]], first: Finding, second: Finding) -> None:
@@ -184,11 +189,15 @@ def _pressure(one: Finding, two: Finding | None, context: MessageContext) -> Fin
     halves = {each.kind.half: each for each in (one, two) if each is not None}
     if two is None:
         context.enter("OBX", one.number)
-        context.warn("incomplete", "Half a blood pressure came without the other; it is marked as absent.", path="OBX-3")
+        context.warn(
+            "incomplete", "Half a blood pressure came without the other; it is marked as absent.", path="OBX-3"
+        )
     elif one.resource.get("effectiveDateTime") != two.resource.get("effectiveDateTime"):
         context.enter("OBX", two.number)
-        context.warn("value", "The halves of a blood pressure differ in time; the first one's was taken.", path="OBX-14")
-    resource = {key: value for key, value in one.resource.items() if key not in _PER_HALF}
+        context.warn(
+            "value", "The halves of a blood pressure differ in time; the first one's was taken.", path="OBX-14"
+        )
+    resource = {key: value for key, value in one.resource.items() if not _per_half(key)}
     resource["code"] = concept(canonical.LOINC, "85354-9", "Blood pressure panel with all children optional")
     resource["component"] = [_half(name, halves.get(name)) for name in _HALF_OF]
     if two is not None:
@@ -199,12 +208,16 @@ def _pressure(one: Finding, two: Finding | None, context: MessageContext) -> Fin
     return Finding(resource, kind, one.fields, one.number)
 
 
+def _per_half(key: str) -> bool:
+    return key in _PER_HALF or key.startswith("value")
+
+
 def _half(name: str, finding: Finding | None) -> dict[str, Any]:
     code, display = _HALF_OF[name]
     if finding is None:
         absent = concept(canonical.DATA_ABSENT_REASON, "unknown")
         return {"code": concept(canonical.LOINC, code, display), "dataAbsentReason": absent}
-    found = {key: finding.resource[key] for key in _PER_HALF if key in finding.resource}
+    found = {key: value for key, value in finding.resource.items() if _per_half(key)}
     return {"code": finding.resource["code"], **found}
 
 

@@ -1,6 +1,6 @@
 """Reads ER7, the pipe-and-hat form of HL7 v2, without ever raising on its content.
 
-Shape: a `Message` is a list of segments; a segment is a list of raw fields, `segment[0]` its name, `segment[5]` field 5
+Shape: a `Message` is a list of segments; a `Segment` is a list of raw fields, `segment[0]` its name, `segment[5]` field 5
 (MSH counts the separator as field 1, as the standard does). Fields are split here; repetitions, components and
 subcomponents by whoever needs them, and only then unescaped. Whatever the sender's separators are, they have been
 rewritten to `|^~\\&` when this module is done, so nothing after it has to know them.
@@ -31,16 +31,59 @@ _FORMATS = re.compile(r"\.(br|sp|in|ti|sk|ce|fi|nf)\s*([+-]?\d*)")
 _ESCAPE_LETTERS = ("F", "S", "R", "E", "T")  # in the order of the separators |^~\&
 
 
+NULL = '""'
+_NOTHING: dict[int, str] = {}
+
+
+class Segment(list[str]):
+    """A segment's fields (or a field's components), each cut to its first repetition (or first subcomponent).
+
+    `whole` holds, by index, the full text of those that were cut; for most segments it is the one empty dict.
+    """
+
+    __slots__ = ("whole",)
+    whole: dict[int, str]
+
+    def settle(self, width: int, text: str, divider: str) -> None:
+        """Empties nulls, cuts at the divider, fills up to the width. `text` is what was split into the fields."""
+        missing = width - len(self)
+        if missing > 0:
+            self += _EMPTY[missing]
+        if NULL in text:
+            self[:] = ["" if value == NULL else value for value in self]
+        if divider in text:
+            self.whole = {index: value for index, value in enumerate(self) if divider in value}
+            for index, value in self.whole.items():
+                first = value.partition(divider)[0]
+                self[index] = "" if first == NULL else first
+        else:
+            self.whole = _NOTHING
+
+    def full(self, index: int) -> str:
+        """The full text of one field."""
+        return self.whole.get(index) or self[index]
+
+    def replaced(self, index: int, value: str) -> "Segment":
+        """The same with one field replaced by a value without repetitions."""
+        made = Segment(self)
+        made[index] = value
+        made.whole = {place: text for place, text in self.whole.items() if place != index}
+        return made
+
+
+_EMPTY = [[""] * count for count in range(64)]
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message. `separators` are the sender's own: field, component, repetition, escape, subcomponent."""
 
-    segments: list[list[str]]
+    segments: list[Segment]
     separators: str = STANDARD
     issues: list[Issue] = field(default_factory=list)
 
     @property
-    def header(self) -> list[str]:
+    def header(self) -> Segment:
         """The MSH segment."""
         return self.segments[0]
 
@@ -133,7 +176,11 @@ def _standardize(text: str, separators: str) -> str:
     own.pop(" ", None)
     escaped = {literal: f"\\{letter}\\" for literal, letter in zip(STANDARD, _ESCAPE_LETTERS, strict=True)}
     escape = separators[3].strip()
-    named = {f"{escape}{letter}{escape}": char for char, letter in zip(separators, _ESCAPE_LETTERS, strict=True)} if escape else {}
+    named = (
+        {f"{escape}{letter}{escape}": char for char, letter in zip(separators, _ESCAPE_LETTERS, strict=True)}
+        if escape
+        else {}
+    )
 
     def rewrite(match: re.Match[str]) -> str:
         found = match[0]
@@ -146,34 +193,35 @@ def _standardize(text: str, separators: str) -> str:
     return f"MSH|{_LETTERS}" + re.sub(pattern, rewrite, text[start:])
 
 
-def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list[list[str]]:
+def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list[Segment]:
     """The segments. CR ends a segment; if there is no CR at all, LF does. A line that is no segment continues the last."""
-    segments: list[list[str]] = []
+    heads: list[str] = []
+    tails: dict[int, list[str]] = {}
     for line in text.split("\r") if "\r" in text else text.split("\n"):
         line = line.strip("\n")
         if line[3:4] == "|" or len(line) == 3:
-            fields = line.split("|")
-            if '""' in line:
-                fields = ["" if value == '""' else value for value in fields]
-            name = fields[0]
-            missing = widths.get(name, 8) - len(fields)
-            if missing > 0:
-                fields += [""] * missing
-            segments.append(fields)
-        elif line.strip() and segments:
-            _continue(segments[-1], line, issues, len(segments))
-    segments[0].insert(1, "|")
+            heads.append(line)
+        elif line and heads and not line.isspace():
+            tails.setdefault(len(heads) - 1, []).append(line)
+    if tails:
+        words = "Lines without a segment name were taken as part of the field before them. Escape line ends in fields."
+        issues.append(warning("structure", f"{heads[min(tails)][:3]} (segment {min(tails) + 1})", words))
+        for index, lines in tails.items():
+            heads[index] = "\n".join([heads[index], *lines])
+    segments = [_segment(head, widths) for head in heads]
     if len(segments) > MAX_SEGMENTS:
         issues.append(_fatal("MSH[1]", f"The message has more than {MAX_SEGMENTS} segments. Split it."))
         del segments[1:]
     return segments
 
 
-def _continue(segment: list[str], line: str, issues: list[Issue], position: int) -> None:
-    last = max((index for index, value in enumerate(segment) if value), default=0)
-    segment[last] += "\n" + line
-    text = "A line does not start with a segment name; it was taken as part of the field before it. Escape line ends."
-    issues.append(warning("structure", f"{segment[0]} (segment {position})", text))
+def _segment(line: str, widths: Mapping[str, int]) -> Segment:
+    fields = Segment(line.split("|"))
+    name = fields[0]
+    if name == "MSH":
+        fields[1:2] = ["|", ""]  # the separators are no content, and would be taken for repetitions and nulls
+    fields.settle(widths.get(name, 8), line if name != "MSH" else line[9:], "~")
+    return fields
 
 
 def unescape(text: str) -> str:

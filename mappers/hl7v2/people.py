@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mappers.conversion import Resource
-from mappers.converters import concept, is_npi, resource_id
+from mappers.converters import concept, is_npi
 from mappers.engine import Converter
 from mappers.hl7v2.context import MessageContext
 from mappers.hl7v2.dialect import components, subcomponents
+from mappers.hl7v2.identity import identify
 from profiles import canonical
 
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -40,7 +41,7 @@ def practitioner(body: dict[str, Any], context: MessageContext) -> Resource | No
     first = identifiers[0] if identifiers else {}
     made: Resource = {
         "resourceType": "Practitioner",
-        "id": _id("Practitioner", first, repr(body), context),
+        "id": _id("Practitioner", first, body, context),
         "meta": {"source": context.place()},
         **body,
     }
@@ -62,14 +63,14 @@ def organization(body: dict[str, Any], context: MessageContext) -> Resource:
     if not identifiers:
         body.pop("identifier", None)
     first = identifiers[0] if identifiers else {}
-    logical_id = _id("Organization", first, str(body.get("name")), context)
+    logical_id = _id("Organization", first, body, context)
     return {"resourceType": "Organization", "id": logical_id, "meta": {"source": context.place()}, **body}
 
 
-def _id(resource_type: str, identifier: dict[str, Any], otherwise: str, context: MessageContext) -> str:
-    if "system" in identifier:
-        return resource_id(resource_type, identifier["system"], identifier["value"])
-    return resource_id(resource_type, *context.sender, identifier.get("value", ""), otherwise)
+def _id(resource_type: str, identifier: dict[str, Any], body: dict[str, Any], context: MessageContext) -> str:
+    system, value = identifier.get("system", ""), identifier.get("value", "")
+    name = "" if system else repr(body.get("name"))
+    return identify(resource_type, {"system": system, "value": value, "name": name}, context)
 
 
 def participant(role: str, refer: Converter) -> Converter:

@@ -4,6 +4,7 @@ A number keeps the digits of the source. A unit is UCUM only where it is right; 
 Source: HL7 v2-to-FHIR 1.0.0, NM, SN, NR and OBX maps; UCUM 2.1.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -18,8 +19,8 @@ from profiles import canonical
 
 
 @lru_cache(4096)
-def unit(raw: str) -> tuple[tuple[str, str], ...]:
-    """The unit part of a Quantity from OBX-6, as items: unit, and system and code if it is UCUM.
+def unit(raw: str) -> Mapping[str, str]:
+    """The unit part of a Quantity from OBX-6: unit, and system and code if it is UCUM. Shared: copy, never change.
 
     A sender's own claim of UCUM is believed unless the code is a known misspelling or can not be UCUM; a bare unit is
     UCUM if we know it. Anything else is text.
@@ -31,18 +32,14 @@ def unit(raw: str) -> tuple[tuple[str, str], ...]:
     if found is None and own and name and system_of_name(name) == canonical.UCUM and own.isascii() and " " not in own:
         found = own
     if found is None:
-        return (("unit", words),) if words else ()
-    return (("unit", words), ("system", canonical.UCUM), ("code", found))
+        return {"unit": words} if words else {}
+    return {"unit": words, "system": canonical.UCUM, "code": found}
 
 
 def quantity(number: Decimal, raw_unit: str, comparator: str = "") -> dict[str, Any]:
     """A Quantity with the source's number and unit."""
-    made: dict[str, Any] = {"value": number}
-    if comparator:
-        made["comparator"] = comparator
-    if raw_unit:
-        made.update(unit(raw_unit))
-    return made
+    units = unit(raw_unit) if raw_unit else {}
+    return {"value": number, "comparator": comparator, **units} if comparator else {"value": number, **units}
 
 
 _COMPARATORS = ("<=", ">=", "<", ">")
@@ -75,7 +72,9 @@ def sn(value: str, context: MessageContext, raw_unit: str) -> tuple[str, Any] | 
     if separator in ("+", "-", ":", "/") or comparator not in ("", "=", *_COMPARATORS):
         return ("String", f"{comparator}{first}{separator}{second}") if first or second else None
     if low is None:
-        context.error("value", "The value is of type SN but SN.2 is no number; no value was taken. Send a number there.")
+        context.error(
+            "value", "The value is of type SN but SN.2 is no number; no value was taken. Send a number there."
+        )
         return None
     if second:
         context.warn("value", "SN.4 has no meaning beside this separator and was not used. Use `-`, `:` or `/`.")

@@ -68,7 +68,7 @@ async def handshake(job: Job, context: Context) -> Changeset:
     if answer.verdict is Verdict.AGAIN and job.attempts < MAX_HANDSHAKES:
         wait = delay_seconds(job.attempts, asked=answer.retry_after_seconds)
         raise PeerUnavailable(f"Subscription/{job.key}: {_said(answer)}", retry_after_seconds=wait)
-    audit = _audited(subscriber, "handshake", answer, at)
+    audit = _audited(subscriber, answer, subtype="handshake", at=at)
     if answer.verdict is Verdict.DELIVERED:
         return Changeset(audit=(audit,)) + await _activated(subscriber, at, context)
     return Changeset(audit=(audit,)) + await _failed(subscriber, answer, at, context)
@@ -90,8 +90,7 @@ async def deliver(job: Job, context: Context) -> Changeset:
         return Changeset()
     ahead = await _failing_ahead(delivery, context)
     if ahead is not None:
-        later = at + timedelta(seconds=delay_seconds(ahead.attempts))
-        return Changeset(jobs=(_job(delivery, later), _job(ahead, later)))  # the earlier due time of `ahead` stays
+        return Changeset(jobs=_jobs([ahead, delivery], at + timedelta(seconds=delay_seconds(ahead.attempts))))
     happened = await event_of(context, delivery, subscriber.status.content)
     if happened is None:
         return await _abandoned(delivery, "The care update of this delivery is not stored any more.", context)
@@ -170,7 +169,9 @@ def _recorded(attempt: Attempt, state: DeliveryState) -> Changeset:
         body_sha256=attempt.body_sha256 if delivered else None,
         proof=json.dumps(proof).encode(),
     )
-    entry = _audited(attempt.subscriber, "deliver", answer, attempt.at, patient_id=attempt.delivery.patient_id)
+    entry = _audited(
+        attempt.subscriber, answer, subtype="deliver", at=attempt.at, patient_id=attempt.delivery.patient_id
+    )
     return Changeset(replace=(delivery,), audit=(entry,))
 
 
@@ -247,7 +248,7 @@ async def _unconfirmed(subscriber: Subscriber, context: Context, *states: Delive
 
 
 def _audited(
-    subscriber: Subscriber, subtype: str, answer: Answer, at: datetime, patient_id: str | None = None
+    subscriber: Subscriber, answer: Answer, *, subtype: str, at: datetime, patient_id: str | None = None
 ) -> AuditEntry:
     return record(
         participant_id=subscriber.status.participant_id,
@@ -265,9 +266,13 @@ def _job(delivery: Delivery, due_at: datetime) -> NewJob:
     return NewJob(participant_id=delivery.participant_id, kind=JobKind.DELIVER, key=delivery.id, due_at=due_at)
 
 
-def _jobs(deliveries: Sequence[Delivery], at: datetime) -> tuple[NewJob, ...]:
-    """Due now, a millisecond apart, so that they go out in the order of their numbers."""
-    return tuple(_job(each, at + timedelta(milliseconds=n)) for n, each in enumerate(deliveries, 1))
+def _jobs(deliveries: Sequence[Delivery], due_at: datetime) -> tuple[NewJob, ...]:
+    """Jobs for deliveries of one subscription: a millisecond apart by number, so that they go out in that order.
+
+    A job that waits already keeps its due time if that is earlier.
+    """
+    first = deliveries[0].event_number if deliveries else 0
+    return tuple(_job(each, due_at + timedelta(milliseconds=each.event_number - first)) for each in deliveries)
 
 
 def _ended(subscriber: Subscriber, at: datetime) -> bool:

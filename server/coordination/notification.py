@@ -64,8 +64,8 @@ def past_events(status: SubscriptionStatus, happened: Sequence[Event], *, fhir_b
         kind=NotificationType.QUERY_EVENT,
         notification_events=[_parts(status.content, each) for each in happened],
     )
-    entries = {e["fullUrl"]: e for each in happened for e in _entries(status.content, each, fhir_base)}
-    return dump(_bundle(told, list(entries.values()), fhir_base=fhir_base, at=at))
+    entries = {dump(entry): entry for each in happened for entry in _entries(status.content, each, fhir_base)}
+    return dump(_bundle(told, list(entries.values()), fhir_base=fhir_base, at=at))  # each version of a resource once
 
 
 def _bundle(told: Resource, entries: Sequence[Resource], *, fhir_base: str, at: datetime) -> Resource:

@@ -7,8 +7,9 @@ Source: FHIR R4 Subscription, rest-hook; Subscriptions R5 Backport IG 1.1.0, RES
 """
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import httpx2
 
@@ -28,23 +29,33 @@ async def send(outgoing: Outgoing, context: Context) -> Answer:
         return Answer(verdict=Verdict.REFUSED, problem=endpoint)
     try:
         async with asyncio.timeout(outgoing.timeout_seconds):
-            address = await _address(endpoint)
-            if address is None:
+            addresses = await _addresses(endpoint)
+            if not all(permitted(address, endpoint) for address in addresses):
                 text = "The endpoint's name leads to an address that notifications may not be sent to."
                 return Answer(verdict=Verdict.REFUSED, problem=text)
-            return await _post(outgoing, context, url=endpoint.url(address), endpoint=endpoint)
+            return await _first_that_connects(outgoing, context, endpoint=endpoint, addresses=addresses)
     except TimeoutError:
         return Answer(verdict=Verdict.AGAIN, problem="The endpoint did not answer in time.")
     except (httpx2.TransportError, OSError):
         return Answer(verdict=Verdict.AGAIN, problem="The endpoint could not be reached.")
 
 
-async def _address(endpoint: Endpoint) -> str | None:
-    """The address to connect to; None if the name leads to any that is not permitted. Raises OSError if to none."""
+async def _addresses(endpoint: Endpoint) -> list[str]:
+    """The addresses of the endpoint's host, each once, in the resolver's order. Raises OSError if there is none."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    addresses = [str(sockaddr[0]) for *_, sockaddr in found]
-    return addresses[0] if all(permitted(address, endpoint) for address in addresses) else None
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+async def _first_that_connects(
+    outgoing: Outgoing, context: Context, *, endpoint: Endpoint, addresses: Sequence[str]
+) -> Answer:
+    """Another address is tried only where no connection came about: then nothing was sent."""
+    *others, last = addresses
+    for address in others:
+        with contextlib.suppress(httpx2.ConnectError):
+            return await _post(outgoing, context, url=endpoint.url(address), endpoint=endpoint)
+    return await _post(outgoing, context, url=endpoint.url(last), endpoint=endpoint)
 
 
 async def _post(outgoing: Outgoing, context: Context, *, url: str, endpoint: Endpoint) -> Answer:

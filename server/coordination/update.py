@@ -21,6 +21,7 @@ from server.coordination.subscriber import Subscriber, of_participant
 from server.domain.care_period import CarePeriod
 from server.domain.coordination import CareUpdate, Delivery, Moment
 from server.domain.job import Job, JobKind, NewJob
+from server.domain.record import Record
 from server.domain.resource import StoredResource
 from server.domain.rules import Rules, rules_for
 from server.intake.resources import Put, put
@@ -71,9 +72,7 @@ async def care_update(job: Job, context: Context) -> Changeset:
     unsound = [issue for issue in validate(compose(occasion).document) if issue.is_error]
     if unsound:
         text = _UNSOUND.format(place=unsound[0].location)
-        return await _told(
-            period.participant_id, f"care_update/{update_id}", text, context, patient_id=period.patient_id
-        )
+        return await _told(context, period, subject=f"care_update/{update_id}", text=text, patient_id=period.patient_id)
     written, update = await _written(occasion, subject, context)
     return written + await _addressed(update, context)
 
@@ -164,7 +163,7 @@ async def _addressed(update: CareUpdate, context: Context) -> Changeset:
     addressees = [each for each in subscribers if wants(each.resource, update.patient_id)]
     if not addressees:
         subject = f"patient/{update.patient_id}"
-        return await _told(update.participant_id, subject, _NOBODY, context, patient_id=update.patient_id)
+        return await _told(context, update, subject=subject, text=_NOBODY, patient_id=update.patient_id)
     return _events(update, addressees) + await _silent(addressees, context)
 
 
@@ -197,14 +196,19 @@ async def _silent(addressees: Sequence[Subscriber], context: Context) -> Changes
     for each in addressees:
         if each.status.status == "error":
             subject = f"subscription_status/{each.status.subscription_id}"
-            found += await _told(each.status.participant_id, subject, _UNREACHED, context)
+            found += await _told(context, each.status, subject=subject, text=_UNREACHED)
     return found
 
 
 async def _told(
-    participant_id: str, subject: str, text: str, context: Context, patient_id: str | None = None
+    context: Context, about: Record, *, subject: str, text: str, patient_id: str | None = None
 ) -> Changeset:
     items = await work_item(
-        context, participant_id=participant_id, kind="delivery", subject=subject, text=text, patient_id=patient_id
+        context,
+        participant_id=about.participant_id,
+        kind="delivery",
+        subject=subject,
+        text=text,
+        patient_id=patient_id,
     )
     return Changeset(insert=items)

@@ -45,7 +45,8 @@ class Actor:
                 return None
             return None if answer.status_code == 503 else answer
 
-        return patiently(once, f"{method} {path}")
+        answer: httpx2.Response = patiently(once, f"{method} {path}")
+        return answer
 
     def _new_token(self) -> str:
         pair = f"{self.client_id}:{self.world.secrets[self.client_id]}".encode()

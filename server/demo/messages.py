@@ -95,7 +95,7 @@ def _pressure(reading: tuple[int, int], when: datetime) -> dict[str, Any]:
 
 def operation(name: str, track: str) -> bytes:
     """The EHR's `$check-eligibility` or `$align`, exactly as it would send it to CMS."""
-    parameters = [
+    parameters: list[dict[str, Any]] = [
         {"name": "participantID", "valueIdentifier": {"system": f"{ACCESS_IG}/participant-id", "value": "ACCES12345"}},
         {"name": "payerID", "valueIdentifier": _payer()},
         {"name": "patient", "resource": patient()},

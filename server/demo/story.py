@@ -32,7 +32,8 @@ VISITS: tuple[tuple[int, Visit], ...] = (
     (84, Visit(((128, 78), (126, 77), (124, 76)), 188, 150, 46, 112, "7.4", 59, 52, "192.0", "33.0", "102.0")),
     (166, Visit(((127, 76), (125, 75), (126, 77)), 176, 142, 47, 101, "7.1", 60, 44, "188.6", "32.4", "100.5")),
     (248, Visit(((124, 75), (122, 74), (125, 76)), 170, 138, 48, 94, "6.9", 60, 38, "186.2", "32.0", "99.5")),
-    (350, Visit(((123, 74), (122, 75), (121, 73)), 165, 131, 49, 90, "6.8", 61, 33, "184.0", "31.6", "98.5")),
+    (330, Visit(((124, 75), (123, 75), (125, 74)), 168, 135, 48, 92, "6.9", 60, 36, "185.0", "31.8", "99.0")),
+    (372, Visit(((123, 74), (122, 75), (121, 73)), 165, 131, 49, 90, "6.8", 61, 33, "184.0", "31.6", "98.5")),
 )
 STEP_SECONDS = 20.0  # real time that one step may take
 
@@ -178,8 +179,8 @@ class Year:
     def _go_to(self, day: datetime) -> None:
         """Moves the clock in steps, so that what is due on the way happens on its day."""
         while (now := self.world.now()) < day:
-            self.world.set_clock(min(day, now + timedelta(days=30)))
-            time.sleep(0.6)
+            self.world.set_clock(min(day, now + timedelta(days=40)))
+            time.sleep(0.5)
         self._say("clock", "moves on")
 
     def _wait(self, what: str, look: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
@@ -190,8 +191,8 @@ class Year:
             found = look()
             if good(found):
                 return found
-            if time.monotonic() - pushed > 0.5:
-                self.world.set_clock(self.world.now() + timedelta(seconds=6))
+            if time.monotonic() - pushed > 0.35:
+                self.world.set_clock(self.world.now() + timedelta(seconds=8))
                 pushed = time.monotonic()
             time.sleep(0.05)
         self.timeline.check(False, f"{what}: did not happen within {STEP_SECONDS:.0f} s")

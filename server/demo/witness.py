@@ -115,20 +115,13 @@ def event_numbers(world: World) -> list[str]:
 
 
 def received(world: World) -> list[dict[str, Any]]:
-    """The notifications that the PCP holds: `type` and the `events` in each."""
-    rows = world.http.get(f"{world.pcp}/received").json()
-    notifications = rows["notifications"] if isinstance(rows, dict) else rows
-    return [_notification(row) for row in notifications]
+    """The notifications that the PCP holds: `type`, the `events` in each, and the types of the `resources` in it."""
+    rows = world.http.get(f"{world.pcp}/received?full=1").json()["notifications"]
+    return [{"type": row["type"], "events": row["events"], "resources": _types(row["body"])} for row in rows]
 
 
-def _notification(row: dict[str, Any]) -> dict[str, Any]:
-    bundle = row.get("body", row)
-    status = bundle.get("entry", [{}])[0].get("resource", {}).get("parameter", [])
-    kind = next((p.get("valueCode") for p in status if p.get("name") == "type"), "")
-    events = [part.get("valueString") for p in status if p.get("name") == "notification-event"
-              for part in p.get("part", []) if part.get("name") == "event-number"]  # fmt: skip
-    types = [e["resource"]["resourceType"] for e in bundle.get("entry", []) if "resource" in e]
-    return {"type": kind, "events": events, "resources": types}
+def _types(bundle: dict[str, Any]) -> list[str]:
+    return [entry["resource"]["resourceType"] for entry in bundle.get("entry", []) if "resource" in entry]
 
 
 def _told(world: World, ledger: Ledger) -> list[Count]:

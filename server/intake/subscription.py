@@ -37,7 +37,9 @@ _FILTER = re.compile(
     rf"(?:{'|'.join(FOCUS_TYPES)})\?(?:patient|subject)=(?P<ids>(?:Patient/)?[A-Za-z0-9.-]{{1,64}}"
     r"(?:,(?:Patient/)?[A-Za-z0-9.-]{1,64}){0,99})"
 )
-_HEADER = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*(?P<value>[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
+_HEADER = re.compile(
+    r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*(?P<value>[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)[ \t]*"
+)
 # Headers that are ours to set, or that steer the connection or a proxy. Source: RFC 9110, RFC 9112.
 _OWN_HEADERS = frozenset(
     {"host", "content-type", "content-length", "content-encoding", "transfer-encoding", "te", "trailer", "connection"}
@@ -79,7 +81,9 @@ async def prepare(
     issues = [issue for look in _CHECKS for issue in look(resource, asked)]
     if issues:
         raise Refused(422, issues)
-    status = _status(resource, asked, caller_client_id, participant_id, resource_id)
+    status = _status(
+        resource, asked, client_id=caller_client_id, participant_id=participant_id, resource_id=resource_id
+    )
     jobs = (
         ()
         if status.status == "off"
@@ -143,7 +147,7 @@ def _require_right(settings: Settings, client_id: str, participant_id: str) -> N
 
 
 def _status(
-    resource: Resource, asked: Asked, client_id: str, participant_id: str, resource_id: str
+    resource: Resource, asked: Asked, *, client_id: str, participant_id: str, resource_id: str
 ) -> SubscriptionStatus:
     fresh = SubscriptionStatus(
         participant_id=participant_id, subscription_id=resource_id, status="", topic="", content="", client_id=client_id

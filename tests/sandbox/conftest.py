@@ -3,7 +3,7 @@
 import base64
 import copy
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -355,21 +355,22 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_cms(definitions: Path) -> Callable[..., Cms]:
+def open_cms(definitions: Path) -> Iterator[Callable[..., Cms]]:
     """Makes a sandbox with the settings given; several may share one data file."""
+    opened: list[Cms] = []
 
     def make(**settings: Any) -> Cms:
         app = create_app(Settings(**{"latency": 0.0, "definitions": definitions, **settings}))
         transport = httpx2.ASGITransport(app=app)
-        return Cms(app, httpx2.AsyncClient(transport=transport, base_url="http://cms.test"))
+        opened.append(Cms(app, httpx2.AsyncClient(transport=transport, base_url="http://cms.test")))
+        return opened[-1]
 
-    return make
+    yield make
+    for cms in opened:
+        cms.world.store.close()
 
 
 @pytest.fixture
-async def cms(open_cms: Callable[..., Cms]) -> AsyncIterator[Cms]:
+def cms(open_cms: Callable[..., Cms]) -> Cms:
     """A sandbox in memory that decides at once."""
-    made = open_cms()
-    yield made
-    await made.client.aclose()
-    made.world.store.close()
+    return open_cms()

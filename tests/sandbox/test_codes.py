@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from sandbox import tables
 from sandbox.codes import Codes
 
 
@@ -23,3 +26,34 @@ def test_unknown_list(tmp_path: Path) -> None:
     assert codes.contains("http://x/vs", "A") is None
     assert codes.codes_of("http://x/cs") is None
     assert codes.display("http://x/cs", "A") is None
+
+
+def test_whole_system(tmp_path: Path) -> None:
+    """A value set that takes a whole code system in lists nothing and decides nothing."""
+    value_set = {"resourceType": "ValueSet", "url": "http://x/vs", "compose": {"include": [{"system": "http://x/cs"}]}}
+    (tmp_path / "one.json").write_text(json.dumps(value_set))
+    assert Codes(tmp_path).contains("http://x/vs", "A") is None
+
+
+@pytest.mark.parametrize(("track", "size"), [("eCKM", 45), ("CKM", 688), ("MSK", 2495), ("BH", 69)])
+def test_packaged_lists(track: str, size: int) -> None:
+    """The definitions of this distribution hold the guide's four diagnosis lists."""
+    value_set = tables.ig("ValueSet", f"ACCESS{track}DiagnosisVS")
+    assert len(Codes()._lists[value_set].codes) == size
+
+
+def test_people_qualify() -> None:
+    """Each synthetic person's diagnoses are complete codes of a track's list, or of an exclusion list."""
+    codes = Codes()
+    lists = [tables.ig("ValueSet", f"ACCESS{track}DiagnosisVS") for track in ("eCKM", "CKM", "MSK", "BH")]
+    lists.append(tables.ig("ValueSet", "ACCESSCKMClinicalExclusionDiagnosisVS"))
+    for person in tables.people():
+        for code in person["diagnoses"]:
+            assert any(codes.contains(one, code) for one in lists), (person["mbi"], code)
+
+
+def test_every_result_has_words() -> None:
+    """Each result code of the guide has its sentence, and there is no sentence for a code that it does not have."""
+    codes = Codes()
+    for call, operation in tables.table("requests")["operations"].items():
+        assert set(tables.table("results")[call]) == codes.codes_of(tables.ig("CodeSystem", operation["results"]))

@@ -1,5 +1,4 @@
 """The tables of a store file, written out from the record types."""
-# ruff: noqa: S608 - names come from our own record types; values are always bound
 
 from collections.abc import Iterator
 from typing import Any, Final

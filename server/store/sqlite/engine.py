@@ -26,6 +26,7 @@ from server.store.sqlite.statements import (
     conditions,
     has_blind,
     is_point,
+    is_short,
     order,
     participant_of,
     statements_of,
@@ -79,6 +80,7 @@ class SqliteStore:
         statements = statements_of(kind)
         ordered = order(statements, order_by, descending=descending)
         point = is_point(statements, where)
+        near = point or is_short(statements, where, order_by, limit)
 
         def read(connection: sqlite3.Connection) -> list[R]:
             condition, values = self._conditions(connection, statements, where)
@@ -87,7 +89,7 @@ class SqliteStore:
             rows = connection.execute(sql, values if limit is None else [*values, limit]).fetchall()
             return [self._decode(connection, statements, row) for row in rows]
 
-        return await (self._readers.near(read) if point else self._readers.far(read))
+        return await (self._readers.near(read) if near else self._readers.far(read))
 
     async def count(self, kind: type[Record], *where: Where) -> int:
         """Counted in the pool."""
@@ -160,7 +162,7 @@ class SqliteStore:
         if key is None:
             await self._writer.submit(lambda transaction: self._ring.ensure(transaction, participant_id))
             key = await self._readers.near(lambda connection: self._ring.load(connection, participant_id))
-        assert key is not None, "the key was just committed"  # noqa: S101 - for the type checker
+        assert key is not None, "the key was just committed"
         return key
 
     def _conditions(

@@ -1,6 +1,5 @@
 """The participants' data keys: read from the file, kept in memory unwrapped, made on first use."""
 
-import os
 import sqlite3
 from typing import Final
 
@@ -12,6 +11,11 @@ _KEY_ID: Final = 1
 _READ: Final = 'SELECT "key_id", "wrapped" FROM "data_key" WHERE "participant_id" = ? ORDER BY "key_id" DESC LIMIT 1'
 _WRITE: Final = 'INSERT INTO "data_key" VALUES (?, ?, ?)'
 _CHECK_NAME: Final = "master_key_check"
+# Only where nothing was ever sealed: a file that lost its mark is not given a new one.
+_LEAVE_CHECK: Final = (
+    'INSERT OR IGNORE INTO "store_meta" SELECT ?, ? '
+    'WHERE NOT EXISTS (SELECT 1 FROM "store_meta") AND NOT EXISTS (SELECT 1 FROM "data_key")'
+)
 
 
 class KeyRing:
@@ -48,9 +52,9 @@ class KeyRing:
 
 def check_master_key(connection: sqlite3.Connection, master: MasterKey) -> None:
     """Compares the key with the one that made the file, or leaves its mark in a new file. Raises StoreDamaged."""
-    connection.execute('INSERT OR IGNORE INTO "store_meta" VALUES (?, ?)', (_CHECK_NAME, master.check))
+    connection.execute(_LEAVE_CHECK, (_CHECK_NAME, master.check))
     row = connection.execute('SELECT "value" FROM "store_meta" WHERE "name" = ?', (_CHECK_NAME,)).fetchone()
-    if row is None or not master.fits(os.fsencode(row[0]) if isinstance(row[0], str) else row[0]):
+    if row is None or not master.fits(row[0]):
         raise StoreDamaged(
             "the master key is not the one this store was made with: put the right file at [store] key_file; "
             "nothing was read or changed"

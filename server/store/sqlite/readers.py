@@ -1,7 +1,7 @@
-"""Reading connections: one for look-ups of single rows in the event loop's own thread, a few in a pool for the rest.
+"""Reading connections: one for look-ups of a few rows in the event loop's own thread, a few in a pool for the rest.
 
-A look-up by a unique index takes about ten microseconds, less than the way to another thread and back; anything that
-may scan goes to the pool. If another process holds the file just then, the look-up goes to the pool and waits there.
+A look-up by index takes some 20 microseconds, the way to another thread and back 150; anything that may scan goes to
+the pool. If another process holds the file just then, the look-up goes to the pool and waits there.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Readers:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store-reader")
 
     async def near(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        """For single rows by index: in this thread, if the file is free."""
+        """For a few rows by index: in this thread, if the file is free."""
         try:
             return read(self._open())
         except sqlite3.Error as error:

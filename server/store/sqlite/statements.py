@@ -9,10 +9,11 @@ from server.domain.record import Record
 from server.store.base import Where
 from server.store.crypto import DataKey
 from server.store.rows import CODECS, RowCodec, blinded
-from server.store.schema import Column
+from server.store.schema import Blinded, Column
 from server.store.sqlite.ddl import columns, quoted
 
 R = TypeVar("R", bound=Record)
+SHORT: Final = 20  # most rows that are read in the event loop's own thread
 _OPERATORS: Final = frozenset({"==", "<", "<=", ">", ">=", "in"})
 
 
@@ -64,8 +65,13 @@ def statements_of(kind: type[R]) -> Statements[R]:
 
 
 def has_blind(statements: Statements[Any], where: Sequence[Where]) -> bool:
-    """Whether a condition asks for a blind column, which takes the participant's key."""
-    return any(statements.codec.schema.column(condition.column).blind for condition in where)
+    """Whether a condition gives clear text for a blind column, which takes the participant's key."""
+    return any(
+        statements.codec.schema.column(condition.column).blind
+        and condition.value is not None
+        and not isinstance(condition.value, Blinded)
+        for condition in where
+    )
 
 
 def participant_of(where: Sequence[Where]) -> str:
@@ -80,6 +86,14 @@ def is_point(statements: Statements[Any], where: Sequence[Where]) -> bool:
     """Whether a unique index lets one row through at most."""
     fixed = {condition.column for condition in where if condition.operator == "==" and condition.value is not None}
     return any(index <= fixed for index in statements.unique)
+
+
+def is_short(statements: Statements[Any], where: Sequence[Where], order_by: str | None, limit: int | None) -> bool:
+    """Whether the rows asked for are a few neighbours in the primary key: nothing to sort, nothing to skip."""
+    if order_by is not None or limit is None or limit > SHORT:
+        return False
+    fixed = {condition.column for condition in where if condition.operator == "==" and condition.value is not None}
+    return len(fixed) == len(where) and fixed == set(statements.table.key[: len(fixed)])
 
 
 def conditions(statements: Statements[Any], where: Sequence[Where], key: DataKey | None) -> tuple[str, list[Any]]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, TypeVar
 
-from server.domain.errors import StoreUnavailable
+from server.domain.errors import FacadeError, StoreDamaged, StoreUnavailable
 from server.store import chain
 from server.store.crypto import DataKey
 from server.store.sqlite.connection import BUSY_SECONDS
@@ -61,8 +61,12 @@ class Transaction:
 
     def flush(self) -> None:
         """Writes the chains' new rows and ends."""
-        if self._rows:
+        try:
             self.cursor.executemany(self._audit_insert, self._rows)
+        except sqlite3.IntegrityError:
+            raise StoreDamaged(
+                "the end of an audit chain does not fit its rows: run `access-facade audit verify`"
+            ) from None
         for participant_id, (head, key) in self._heads.items():
             signature = chain.signature(participant_id, head, key)
             self.cursor.execute(_WRITE_HEAD, (participant_id, *head, signature))
@@ -131,22 +135,20 @@ class Writer:
             return
         size = max(GROUP, len(self._queue) // 2)
         group = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
-        if self._refusal == _DISK_FAILED:
-            return self._done(loop, _all_failed(group, StoreUnavailable(_DISK_FAILED)))
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if code_of(error) != sqlite3.SQLITE_BUSY:
-                self._done(loop, self._failed(group, error))
-            else:
+            self._begin()
+        except (sqlite3.Error, StoreUnavailable) as error:
+            if isinstance(error, sqlite3.Error) and code_of(error) == sqlite3.SQLITE_BUSY:
                 self._disk.submit(self._wait_for_lock, loop, group)
+            else:
+                self._done(loop, self._failed(group, error))
         else:
             self._run(loop, group)
 
     def _run(self, loop: asyncio.AbstractEventLoop, group: list[_Work]) -> None:
         try:
             outcomes = self._together(group) or self._one_by_one(group)
-        except (sqlite3.Error, _GroupLost) as error:
+        except (sqlite3.Error, FacadeError, _GroupLost) as error:
             self._undo()
             self._done(loop, self._failed(group, error))
         else:
@@ -216,12 +218,14 @@ class Writer:
         while True:
             time.sleep(random.uniform(0.0001, 0.0005))  # noqa: S311 - spreads the tries, no secret
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
+                self._begin()
+            except sqlite3.Error as error:
                 if code_of(error) == sqlite3.SQLITE_BUSY and time.monotonic() < deadline:
                     continue
-                return self._to_loop(loop, self._done, loop, self._failed(group, error))
-            return self._to_loop(loop, self._run, loop, group)
+                self._to_loop(loop, self._done, loop, self._failed(group, error))
+            else:
+                self._to_loop(loop, self._run, loop, group)
+            return
 
     def _sync(self, loop: asyncio.AbstractEventLoop, group: list[_Work], outcomes: list[_Outcome]) -> None:
         try:
@@ -241,23 +245,24 @@ class Writer:
 
     # In either:
 
+    def _begin(self) -> None:
+        if self._refusal == _DISK_FAILED:
+            raise StoreUnavailable(_DISK_FAILED)
+        self._connection.execute("BEGIN IMMEDIATE")
+
     def _undo(self) -> None:
         if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _failed(self, group: list[_Work], error: sqlite3.Error | _GroupLost) -> list[_Outcome]:
-        cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    def _failed(self, group: list[_Work], error: Exception) -> list[_Outcome]:
+        """The whole group has failed: nothing of it was written."""
+        cause = error.__cause__ if isinstance(error, _GroupLost) else error
         if is_io_error(cause):
             # After a failed sync nobody knows which pages are on disk: only opening the file anew tells.
             self._refusal = _DISK_FAILED
-        if not isinstance(cause, sqlite3.Error):
-            return _all_failed(group, StoreUnavailable("the transaction was undone"))
-        return _all_failed(group, translated(cause))
-
-
-def _all_failed(group: list[_Work], error: BaseException) -> list[_Outcome]:
-    return [_Outcome(work.future, None, error) for work in group]
+        reason = translated(cause) if isinstance(cause, sqlite3.Error) else cause
+        return [_Outcome(work.future, None, reason) for work in group]
 
 
 def _hand_back(outcomes: list[_Outcome]) -> None:

@@ -1,5 +1,6 @@
 """The token endpoint for clients that are who they say."""
 
+import asyncio
 import base64
 import time
 from typing import Any
@@ -128,6 +129,15 @@ async def test_keys_are_fetched_once_for_many_tokens(world: World) -> None:
     for _ in range(3):
         assert (await world.ask(world.assertion(iss="hie-1", sub="hie-1"))).status_code == 200
         await world.ask(world.assertion(header={"kid": "unknown"}, iss="hie-1", sub="hie-1"))
+    assert world.key_server.asked == 1
+
+
+async def test_many_at_once_make_one_fetch(world: World) -> None:
+    """The fetch is done by one, the others wait for it."""
+    world.key_server.keys = [published_jwk(world.es384)]
+    assertions = [world.assertion(iss="hie-1", sub="hie-1") for _ in range(8)]
+    answers = await asyncio.gather(*(world.ask(assertion) for assertion in assertions))
+    assert [answer.status_code for answer in answers] == [200] * 8
     assert world.key_server.asked == 1
 
 

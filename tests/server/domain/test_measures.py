@@ -176,7 +176,8 @@ def test_evidence_survives_being_written_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "reached"), [(138, 129, True), (138, 130, False), (128, 120, False), (150, 138, False)]
+    ("before", "after", "reached"),
+    [(138, 129, True), (130, 129, True), (138, 130, False), (128, 120, False), (150, 138, False)],
 )
 def test_control_is_a_milestone_only_when_the_baseline_was_not_controlled(
     before: int, after: int, reached: bool
@@ -214,6 +215,58 @@ def test_a_measure_that_the_baseline_does_not_have_reaches_no_milestone() -> Non
     """There is nothing to compare with."""
     later = read("blood-pressure", pressure("2026-09-28T08:00:00Z", 120))
     assert milestones([later], RULES.targets_of("CKM"), RULES, baseline={}, at=AT) == {}
+
+
+def test_a_baseline_value_that_is_not_stored_any_more_reaches_no_milestone() -> None:
+    """A deleted Observation can not be compared with."""
+    later = read("blood-pressure", pressure("2026-09-28T08:00:00Z", 120))
+    gone = {"blood-pressure": (Used("Observation/gone/1", datetime(2026, 8, 1, tzinfo=UTC)),)}
+    assert milestones([later], RULES.targets_of("CKM"), RULES, baseline=gone, at=AT) == {}
+
+
+@pytest.mark.parametrize(
+    ("effective", "status", "reached"),
+    [
+        ("2026-08-01T08:00:01Z", "final", True),
+        ("2026-10-01T20:00:00Z", "final", True),
+        ("2026-08-01T08:00:00Z", "final", False),
+        ("2026-10-01T20:00:01Z", "final", False),
+        ("2026-09-28T08:00:00Z", "preliminary", False),
+    ],
+)
+def test_a_milestone_is_a_final_value_after_the_baseline_and_not_of_the_future(
+    effective: str, status: str, reached: bool
+) -> None:
+    """Each edge of the time between."""
+    first = read("blood-pressure", pressure("2026-08-01T08:00:00Z", 140), "Observation/first/1")
+    later = read("blood-pressure", pressure(effective, 120) | {"status": status}, "Observation/later/1")
+    weight = read("weight", observation("2026-09-30"), "Observation/weight/1")
+    baseline = {"blood-pressure": (Used(first.reference, first.effective),)}
+    found = milestones([first, later, weight], RULES.targets_of("CKM"), RULES, baseline=baseline, at=AT)
+    assert bool(found) is reached
+
+
+@pytest.mark.parametrize(("after", "reached"), [("42", True), ("41.9", False), ("38", False)])
+def test_an_improvement_upwards_counts_from_its_exact_size(after: str, reached: bool) -> None:
+    """PROMIS physical function: T-score up by 2 at least."""
+    scores = {"2026-08-01T08:00:00Z": "40", "2026-09-28T08:00:00Z": after}
+    first, later = (
+        read("PROMIS-PF", odi(score, at) | {"item": [tscore(score)]}, f"QuestionnaireResponse/{score}/1")
+        for at, score in scores.items()
+    )
+    baseline = {"PROMIS-PF": (Used(first.reference, first.effective),)}
+    found = milestones([first, later], RULES.targets_of("MSK"), RULES, baseline=baseline, at=AT)
+    assert bool(found) is reached
+
+
+def tscore(score: str) -> dict[str, Any]:
+    """The item of a T-score."""
+    return {"linkId": "tscore", "answer": [{"valueDecimal": Decimal(score)}]}
+
+
+def test_a_value_of_this_very_moment_is_reported() -> None:
+    """Only later ones are of the future."""
+    assert chosen(read("HbA1c", observation("2026-10-01T20:00:00Z"))).chosen
 
 
 def test_a_value_that_is_only_bounded_is_not_compared() -> None:

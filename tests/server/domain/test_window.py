@@ -154,6 +154,28 @@ def test_a_quarterly_window_that_reaches_day_365_is_treated_as_the_rule_says(cho
     assert [(window.closes - FIRST_DAY).days for window in windows] == ([] if last_day is None else [last_day])
 
 
+def test_a_quarterly_window_that_would_open_on_day_365_is_not_owed() -> None:
+    """The end-of-period report takes its place, whatever the rule for an overlap says."""
+    rules = changed(RULES, quarterly_at_end="keep")
+    for anchor, owed in ((294, True), (295, False)):
+        reports = accepted(FIRST_DAY, [0, 90, 180, anchor], at=time(12))
+        windows = reporting_windows(period(FIRST_DAY), reports, rules, zone=NEW_YORK)
+        assert (("quarterly", 4) in {(one.report_type.value, one.number) for one in windows}) is owed
+
+
+def test_an_accepted_report_without_a_time_anchors_nothing() -> None:
+    """Nothing is guessed."""
+    windows = reporting_windows(period(FIRST_DAY), [report("baseline", 1, ReportState.ACCEPTED)], RULES, zone=NEW_YORK)
+    assert len(windows) == 2
+
+
+def test_a_window_that_opens_on_the_last_day_of_the_alignment_stays_for_that_day() -> None:
+    """Both ends are included."""
+    ended = period(FIRST_DAY, ended_on=FIRST_DAY + timedelta(days=75), state=CarePeriodState.UNALIGNED)
+    window = reporting_windows(ended, accepted(FIRST_DAY, [5], at=time(12)), RULES, zone=NEW_YORK)[1]
+    assert window.opens == window.closes == FIRST_DAY + timedelta(days=75)
+
+
 def test_a_period_that_ended_early_ends_its_windows_early() -> None:
     """After an unalignment nothing new opens."""
     ended = period(FIRST_DAY, ended_on=FIRST_DAY + timedelta(days=80), state=CarePeriodState.UNALIGNED)
@@ -189,7 +211,7 @@ def test_the_work_list_begins_with_the_most_urgent_open_report() -> None:
         report(
             "quarterly", 1, ReportState.OPEN, opens=date(2026, 9, 1), closes=date(2026, 9, 20), missing="HbA1c,uACR"
         ),
-        report("baseline", 1, ReportState.READY, opens=date(2026, 9, 1), closes=on),
+        report("baseline", 1, ReportState.READY, opens=on, closes=on),
         report("quarterly", 2, ReportState.SCHEDULED, opens=date(2026, 9, 11), closes=date(2026, 10, 1)),
         report("quarterly", 3, ReportState.SUBMITTED, opens=date(2026, 9, 1), closes=date(2026, 10, 1)),
         report("quarterly", 4, ReportState.OPEN, opens=date(2026, 8, 1), closes=date(2026, 9, 9)),

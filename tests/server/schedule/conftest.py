@@ -71,6 +71,8 @@ class Year:
 
     context: Context
     clock: FrozenClock
+    start: date = START
+    entity_id: str = ENTITY
     ran: list[JobKind] = field(default_factory=list)
 
     def moment(self, days: int, hour: int = 10) -> datetime:
@@ -97,7 +99,7 @@ class Year:
         submission = self.submission(Operation.ALIGN)
         await self.commit(await schedule.alignment_result(submission, code, self.context))
         await self.work()
-        return (await self.all(CarePeriod))[-1]
+        return next(one for one in await self.all(CarePeriod) if one.align_submission_id == submission.id)
 
     def submission(self, operation: Operation, **columns: Any) -> Submission:
         """A submission that CMS took now."""
@@ -196,6 +198,10 @@ class Year:
     async def commit(self, changes: Changeset) -> None:
         """One transaction."""
         await self.context.store.commit(changes)
+
+    def day(self, days: int) -> date:
+        """The calendar day so many days after the alignment."""
+        return self.start + timedelta(days=days)
 
     async def all(self, kind: type[R]) -> list[R]:
         """All rows."""

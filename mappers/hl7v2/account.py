@@ -1,0 +1,124 @@
+"""The loss account: each field with a value that no resource carries, and why.
+
+Shape: kind `left` (a table row or the message rule says why), `bad` (read, but nothing could be made of it: see the
+issues), `unknown` (no table mentions it). Fields that only hold separators say nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from mappers.conversion import Unmapped
+from mappers.engine import Table
+from mappers.hl7v2.assemble import Assembly
+from mappers.hl7v2.compiled import TABLES
+from mappers.hl7v2.parse import Segment
+from mappers.hl7v2.rules import Rule, left_segments, rules
+
+_UNKNOWN = "no row of the mapping tables mentions this field"
+_REPEATED = "the target takes one value; further repetitions were not used"
+_TABLES: Mapping[str, tuple[str, ...]] = {
+    "patient": ("PID",),
+    "patient_more": ("PD1",),
+    "encounter": ("PV1",),
+    "visit": ("PV1",),
+    "report": ("OBR",),
+    "result": ("OBX", "value"),
+    "note": ("NTE",),
+    "diagnosis": ("DG1",),
+    "document": ("TXA",),
+    "content": ("content",),
+    "referral": ("RF1",),
+    "provider": ("PRD",),
+}
+_EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3), "diagnosis": (21,), "document": (19,), "provider": (1,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the rule says of one segment: fields that reach a resource, fields left with reason, and all the others."""
+
+    read: frozenset[int]
+    single: frozenset[int]  # read, but only the first repetition
+    left: Mapping[int, str]
+    otherwise: tuple[str, str]  # kind, reason
+
+
+@cache
+def _plans(name: str) -> Mapping[str, Plan]:
+    rule: Rule = rules()[name]
+    made = {segment: _plan(segment, step) for segment, step in rule.use.items()}
+    for segment, reason in left_segments().items():
+        made.setdefault(segment, Plan(frozenset(), frozenset(), {}, ("left", reason)))
+    return made
+
+
+def _plan(segment: str, step: str) -> Plan:
+    tables = [TABLES[table] for table in _TABLES.get(step, ())]
+    read = {_index(path) for table in tables for path in table.reads} | {0, *_EXTRA_READS.get(step, ())}
+    left = {_index(path): reason for table in tables for path, reason in table.left.items()}
+    otherwise = ("unknown", _UNKNOWN) if tables else ("left", left_segments()[segment])
+    return Plan(frozenset(read), frozenset(read) - _repeating(tables) - {0}, left, otherwise)
+
+
+def _repeating(tables: list[Table]) -> frozenset[int]:
+    paths = {
+        path for table in tables for path in (*table.appended, *(path for path in table.reads if path.endswith("*")))
+    }
+    return frozenset(_index(path) for path in paths)
+
+
+def _index(path: str) -> int:
+    return int(path.partition("-")[2].partition(".")[0].rstrip("*"))
+
+
+@lru_cache(16384)
+def _entry(segment: str, number: int, index: int, kind: str, reason: str) -> Unmapped:
+    return Unmapped(f"{segment}[{number}]-{index}", kind, reason)
+
+
+_NO_PLAN = Plan(frozenset(), frozenset(), {}, ("unknown", "no rule of this message mentions this segment"))
+
+
+def account(assembly: Assembly) -> tuple[Unmapped, ...]:
+    """What of a converted message did not reach a resource. The header's fields are not listed: they steer the reading."""
+    plans, unused = _plans(assembly.rule.name), assembly.unused
+    found = [
+        Unmapped(location, "bad", "the value could not be read; see the issues") for location in assembly.context.lost
+    ]
+    counts: dict[str, int] = {}
+    for position, fields in enumerate(assembly.context.message.segments):
+        name = fields[0]
+        counts[name] = number = counts.get(name, 0) + 1
+        if position in unused:
+            found.extend(_all(fields, number, "left", unused[position]))
+        elif position:
+            found.extend(_of(fields, number, plans.get(name, _NO_PLAN)))
+    return tuple(found)
+
+
+def _of(fields: Segment, number: int, plan: Plan) -> Iterator[Unmapped]:
+    read, name = plan.read, fields[0]
+    for index, value in enumerate(fields):
+        if value and index not in read and value.strip("^~& "):
+            kind, reason = ("left", plan.left[index]) if index in plan.left else plan.otherwise
+            yield _entry(name, number, index, kind, reason)
+    for index in fields.whole:
+        if index in plan.single:
+            yield _entry(name, number, index, "left", _REPEATED)
+
+
+def _all(fields: Segment, number: int, kind: str, reason: str) -> Iterator[Unmapped]:
+    for index, value in enumerate(fields):
+        if index and value.strip("^~& "):
+            yield _entry(fields[0], number, index, kind, reason)
+
+
+def whole(segments: list[Segment], reason: str) -> tuple[Unmapped, ...]:
+    """Every field of a message of which nothing was made."""
+    counts: dict[str, int] = {}
+    found: list[Unmapped] = []
+    for fields in segments[1:]:
+        counts[fields[0]] = number = counts.get(fields[0], 0) + 1
+        found.extend(_all(fields, number, "bad", reason))
+    return tuple(found)
