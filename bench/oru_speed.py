@@ -1,6 +1,7 @@
 """ORU^R01 with six OBX to resources, against hl7apy's parse alone, interleaved in one run. Prints JSON.
 
-Run: `python -m bench.oru_speed [--rounds N]`. Only the ratio means anything: both sides see the same machine and moment.
+Run: `python -m bench.oru_speed [--rounds N]`. Only the ratio means anything:
+both sides see the same machine and moment.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Code translation: FHIR ConceptMaps that ship with the mappers, and names and OIDs of code systems to their URIs.
 
-Shape: `mappers/codesystems/<name>.json` is a FHIR R4 ConceptMap; `systems.toml` names systems. Nothing is guessed: a code
-or a name that is not listed has no translation, and the caller says so in an Issue.
+Shape: `mappers/codesystems/<name>.json` is a FHIR R4 ConceptMap; `systems.toml` names systems. Nothing is guessed: a
+code or a name that is not listed has no translation, and the caller says so in an Issue.
 """
 
 import json
@@ -106,7 +106,7 @@ class Unit:
 
 @lru_cache(4096)
 def ucum(written: str) -> str | None:
-    """The UCUM code for a unit as written: itself if it is a UCUM code that we know, or the dirty-unit map's; else None.
+    """The UCUM code for a unit as written: itself if we know it as UCUM, or the dirty-unit map's; else None.
 
     Source: UCUM 2.1 (case sensitive codes); `units.json` for what senders write instead.
     """

@@ -100,7 +100,7 @@ def compact_time(written: str, default_offset: str | None, time_zone: str | None
     """`YYYY[MM[DD[HHMM[SS[.S]]]]][+/-ZZZZ]` (HL7 v2 DTM, CDA TS) as a FHIR date or dateTime; None if it is no time.
 
     A time without offset takes `default_offset` (`-0400`), else that of the IANA `time_zone` on that day, else it is
-    cut to its date; hours without minutes are cut as well, since FHIR has no such precision and minutes are not invented.
+    cut to its date; hours without minutes are cut as well, since FHIR has no such precision and none is invented.
     Source: HL7 v2.9 chapter 2A DTM; FHIR R4 dateTime.
     """
     match = _STAMP.fullmatch(written.strip())
@@ -151,7 +151,7 @@ def _zone_offset(match: re.Match[str], time_zone: str | None) -> str | None:
     zone = _zone(time_zone) if time_zone else None
     if zone is None:
         return None
-    local = datetime(*(int(part or 0) for part in match.group("year", "month", "day", "hour", "minute")))  # type: ignore[misc,arg-type]  # noqa: DTZ001
+    local = datetime(*(int(part or 0) for part in match.group("year", "month", "day", "hour", "minute")))  # type: ignore[arg-type]
     offsets = {local.replace(tzinfo=zone, fold=fold).strftime("%z") for fold in (0, 1)}
     return written_offset(offsets.pop()[:5]) if len(offsets) == 1 else None
 

@@ -30,16 +30,15 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from operator import setitem
 from typing import Any, Protocol
 
 from mappers.codesystems import CodeMap, code_map
 from mappers.conversion import Source
+from mappers.targets import Put, writer
 from profiles.issue import Issue, Severity
 
 Getter = Callable[[Any], Any]  # node -> value; falsy when absent
 Converter = Callable[..., Any]  # (value, context, *extras) -> value, or None for nothing
-Put = Callable[[dict[str, Any], Any], None]  # (resource, value)
 Step = Callable[[Any, Any, dict[str, Any], "Context"], None]  # (value, node, resource, context)
 
 ANY = "*"
@@ -49,8 +48,8 @@ EMPTY = ""
 class Dialect(Protocol):
     """What a source language brings to the engine.
 
-    It may also have `together(paths)`: one getter for the values at several paths (None for a constant row), when reading
-    them at once is faster than one by one.
+    It may also have `together(paths)`: one getter for the values at several paths (None for a constant row), where
+    reading them at once is faster than one by one.
     """
 
     converters: Mapping[str, Converter]
@@ -255,7 +254,7 @@ def _conditional(row: Row, dialect: Dialect, nested: bool) -> Step:
 
 def _write(row: Row, dialect: Dialect, nested: bool) -> Step:
     """The step that converts and writes, without the condition."""
-    put = _put(row.to or "", row.extension)
+    put = writer(row.to or "", row.extension)
     path = "" if nested else row.path or ""
     if row.value is not None:
         return _constant(row.value, put)
@@ -343,78 +342,3 @@ def _translated(convert: Converter, codes: CodeMap) -> Converter:
         return target
 
     return run
-
-
-def _put(to: str, extension: str | None) -> Put:
-    """A writer for a target path."""
-    if extension is not None:
-        return _put_extension(extension, to)
-    *parents, last = to.split(".")
-    final = _put_last(last)
-    if not parents:
-        return final
-    steps = [_descend(parent) for parent in parents]
-
-    def put(resource: dict[str, Any], value: Any) -> None:
-        for step in steps:
-            resource = step(resource)
-        final(resource, value)
-
-    return put
-
-
-def _put_last(key: str) -> Put:
-    if key.endswith("[x]"):
-        stem = key[:-3]
-
-        def choice(resource: dict[str, Any], value: tuple[str, Any]) -> None:
-            resource[stem + value[0]] = value[1]
-
-        return choice
-    if key.endswith("[]"):
-        return _put_append(key[:-2])
-
-    def put(resource: dict[str, Any], value: Any, _set: Callable[..., None] = setitem) -> None:
-        _set(resource, key, value)
-
-    return put
-
-
-def _put_append(key: str) -> Put:
-    def append(resource: dict[str, Any], value: Any) -> None:
-        values = resource.get(key)
-        if values is None:
-            values = resource[key] = []
-        if isinstance(value, list):
-            values.extend(value)
-        else:
-            values.append(value)
-
-    return append
-
-
-def _descend(key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    if key.endswith("[0]"):
-        name = key[:-3]
-
-        def first(resource: dict[str, Any]) -> dict[str, Any]:
-            values = resource.setdefault(name, [{}])
-            element: dict[str, Any] = values[0]
-            return element
-
-        return first
-
-    def inner(resource: dict[str, Any]) -> dict[str, Any]:
-        element: dict[str, Any] = resource.setdefault(key, {})
-        return element
-
-    return inner
-
-
-def _put_extension(url: str, key: str) -> Put:
-    append = _put_append("extension")
-
-    def put(resource: dict[str, Any], value: Any) -> None:
-        append(resource, {"url": url, key: value})
-
-    return put

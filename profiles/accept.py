@@ -22,10 +22,26 @@ Accepts = Callable[[Any, Scope], bool]
 
 _STRING = "type(x) is not str or not x or not x.isprintable() or x.isspace()"
 _NO_SPACE = 'type(x) is not str or not x or not x.isprintable() or " " in x'
-_IN_LINE = dict.fromkeys(("string", "markdown"), _STRING) | dict.fromkeys(
-    ("code", "uri", "url", "canonical"), _NO_SPACE
+_IN_LINE = {"string": _STRING, "markdown": _STRING} | dict.fromkeys(("code", "uri", "url", "canonical"), _NO_SPACE)
+_USUAL = frozenset(  # asked for first: when nothing is left after them, the seldom ones are not asked for
+    {
+        "answer",
+        "category",
+        "code",
+        "coding",
+        "display",
+        "div",
+        "entry",
+        "family",
+        "fullUrl",
+        "given",
+        "high",
+        "id",
+        "item",
+    }
+    | {"linkId", "meta", "name", "profile", "reference", "section", "status", "subject", "system", "text", "title"}
+    | {"unit", "value"}
 )
-_LAST = frozenset({"id", "extension", "modifierExtension", "language", "implicitRules"})  # seldom there
 
 _names: dict[str, Any] = {}  # what the generated functions refer to, each other included
 
@@ -54,22 +70,23 @@ def _generate(name: str, key: str) -> Accepts:
     if finals is None or any(kind.code == "Resource" and each.required for each in elements for kind in each.kinds):
         return _never
     lines = [f"def {key}(v, s):", "    if type(v) is not dict or not v: return False", "    n = len(v)"]
-    lines += (
-        ["    n -= 1"] if library.types()[name]["kind"] == "resource" else []
-    )  # resourceType: the caller has read it
+    is_resource = library.types()[name]["kind"] == "resource"  # its resourceType has been read by the caller
+    lines.append("    n -= 1" if is_resource else '    if n == 1 and "id" in v: return False')
     plain = [each for each in elements if not each.is_choice and each.kinds[0].code != "Resource"]
-    for each in (each for each in plain if each.name not in _LAST):
+    for each in (each for each in plain if _is_usual(each, is_resource)):
         lines += _element_lines(each)
     lines += _choice_lines(name, [each for each in elements if each.is_choice])
-    late = [line for each in plain if each.name in _LAST for line in _element_lines(each)]
+    late = [line for each in plain if not _is_usual(each, is_resource) for line in _element_lines(each)]
     lines += ["    if n:", *(f"    {line}" for line in late), "    if n: return False"]
-    if library.types()[name]["kind"] != "resource":
-        lines.append('    if len(v) == 1 and "id" in v: return False')
     lines += [f"    if not {_named(holds)}(v, s): return False" for holds in finals]
     source = "\n".join([*lines, "    return True"])
     exec(compile(source, f"<{key}>", "exec"), _names)  # noqa: S102 - our own tables, no input
     made: Accepts = _names[key]
     return made
+
+
+def _is_usual(each: Element, of_resource: bool) -> bool:
+    return each.required or (each.name in _USUAL and (of_resource or each.name != "id"))
 
 
 def _finals(name: str) -> list[Holds] | None:

@@ -3,27 +3,33 @@
 Each takes a value of sound structure. Source: FHIR R4 4.0.1, the invariants of the types named in the keys.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
+from profiles import library
 from profiles.canonical import CONDITION_CLINICAL, CONDITION_VERIFICATION, PROBLEM_LIST_ITEM, UCUM
+from profiles.primitives import PRIMITIVES
 from profiles.run import Scope
 
 Json = dict[str, Any]
 Holds = Callable[[Any, Scope], bool]
 
 _ALLERGY_VERIFICATION = "http://terminology.hl7.org/CodeSystem/allergyintolerance-verification"
-_CONCEPT_CHOICE = re.compile(r"value[A-Z]")
 _EMPTY: Json = {}
 
 
 def has(value: Json, stem: str) -> bool:
     """Whether a choice element such as `value` or `effective` has a value of any type."""
-    size = len(stem)
-    return any(key.startswith(stem) and key[size : size + 1].isupper() for key in value)
+    return not _choice_keys(stem).isdisjoint(value)
+
+
+@cache
+def _choice_keys(stem: str) -> frozenset[str]:
+    complex_types = [name for name, entry in library.types().items() if entry["kind"] == "complex-type"]
+    return frozenset(stem + code[0].upper() + code[1:] for code in (*PRIMITIVES, *complex_types))
 
 
 def has_code(concept: Any, system: str, *codes: str) -> bool:
@@ -33,15 +39,16 @@ def has_code(concept: Any, system: str, *codes: str) -> bool:
 
 
 def _any(*names: str) -> Holds:
-    return lambda value, scope: any(name in value for name in names)
+    wanted = frozenset(names)
+    return lambda value, scope: not wanted.isdisjoint(value)
 
 
 def _not_both(first: str, second: str) -> Holds:
     return lambda value, scope: not (first in value and second in value)
 
 
-def _needs(name: str, *needed: str) -> Holds:
-    return lambda value, scope: name not in value or any(each in value for each in needed)
+def _needs(name: str, needed: str) -> Holds:
+    return lambda value, scope: name not in value or needed in value
 
 
 # --- Observation, Condition, AllergyIntolerance ---------------------------------------------------------------------

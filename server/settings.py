@@ -184,13 +184,17 @@ def _clock(source: str) -> str | None:
     return None if source == "system" else source
 
 
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+
+
 def _file(here: Path, table: dict[str, Any], name: str) -> Path | None:
     return here / table[name] if name in table else None
 
 
 def _participant(here: Path, table: dict[str, Any]) -> Participant:
     cms = table["cms"]
-    polling = {k: tuple(v) if isinstance(v, list) else v for k, v in cms.get("polling", {}).items()}
+    polling = _tuples(cms.get("polling", {}))
     author = table.get("author", {})
     return Participant(
         entity_id=table["entity_id"],
@@ -207,10 +211,7 @@ def _participant(here: Path, table: dict[str, Any]) -> Participant:
             polling=Polling(**polling),
             **_given(cms, "auth_method", "scope", "timeout_seconds"),
         ),
-        **{
-            k: tuple(v) if isinstance(v, list) else v
-            for k, v in _given(table, "tracks", "reporting", "time_zone").items()
-        },
+        **_tuples(_given(table, "tracks", "reporting", "time_zone")),
     )
 
 

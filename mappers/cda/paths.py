@@ -15,8 +15,8 @@ from mappers.cda.parse import HL7, SDTC, XSI, Node
 Each = Callable[[Any], list[Any]]
 
 _SPLIT = re.compile(r"/(?![^\[]*\])")
-_STEP = re.compile(r"([\w.:@-]+)((?:\[[^\]]+\])*)")
-_PREDICATE = re.compile(r"\[(not\()?([^\]='()]+)(?:='([^']*)')?\)?\]")
+_STEP = re.compile(r"(\.|@?[A-Za-z][\w:]*)((?:\[[^\]]+\])*)")
+_PREDICATE = re.compile(r"\[(not\()?([A-Za-z@][\w:@/]*)(?:='([^']*)')?\)?\]")
 _PREFIXES = {"sdtc": SDTC, "xsi": XSI}
 
 

@@ -81,7 +81,7 @@ _NO_PLAN = Plan(frozenset(), frozenset(), {}, ("unknown", "no rule of this messa
 
 
 def account(assembly: Assembly) -> tuple[Unmapped, ...]:
-    """What of a converted message did not reach a resource. The header's fields are not listed: they steer the reading."""
+    """What of a converted message did not reach a resource; the header, which steers the reading, apart."""
     plans, unused = _plans(assembly.rule.name), assembly.unused
     found = [
         Unmapped(location, "bad", "the value could not be read; see the issues") for location in assembly.context.lost

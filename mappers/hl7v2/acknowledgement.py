@@ -50,9 +50,11 @@ def _facts() -> dict[str, Any]:
 def condition_of(issue: Issue) -> str:
     """The code of table 0357 for an Issue."""
     for row in _facts()["row"]:
-        if issue.severity in row.get("severity", (issue.severity,)) and issue.code in row.get("code", (issue.code,)):
-            if issue.location.startswith(row.get("at", "")):
-                return str(row["condition"])
+        known = issue.severity in row.get("severity", (issue.severity,)) and issue.code in row.get(
+            "code", (issue.code,)
+        )
+        if known and issue.location.startswith(row.get("at", "")):
+            return str(row["condition"])
     return "207"
 
 

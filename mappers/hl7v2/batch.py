@@ -21,7 +21,7 @@ class Batch:
 
 
 def split(data: bytes) -> list[bytes]:
-    """The single messages, without framing and batch segments. Input without any MSH is given back whole, for its Issue."""
+    """The single messages, without framing and batch segments. Input without MSH comes back whole, for its Issue."""
     return list(read(data).messages)
 
 
@@ -47,7 +47,7 @@ def _only_batch(data: bytes) -> bool:
 
 
 def _unwrap(frame: bytes) -> tuple[list[bytes], list[int]]:
-    """Messages begin at each segment MSH. An LF ends a segment only where no CR does: inside a field it starts nothing."""
+    """Messages begin at each MSH. An LF ends a segment only where no CR does: inside a field it starts nothing."""
     end = b"\r" if b"\r" in frame else b"\n"
     messages: list[list[bytes]] = []
     counts: list[int] = []

@@ -1,7 +1,7 @@
 """The HL7 v2 datatypes: named functions that table rows call, and the datatype tables made of rows.
 
-Each converter takes the raw text of one repetition and the context, and gives FHIR JSON or None. What it can not read it
-reports and leaves out. Codes, units and numbers are memoised by their raw text; text of a person's never is.
+Each converter takes the raw text of one repetition and the context, and gives FHIR JSON or None. What it can not read
+it reports and leaves out. Codes, units and numbers are memoised by their raw text; text of a person's never is.
 Source: HL7 v2-to-FHIR 1.0.0, datatype maps; HL7 v2.9 chapter 2A.
 """
 
@@ -15,6 +15,7 @@ from mappers.hl7v2.context import MessageContext
 from mappers.hl7v2.dialect import components, repetitions
 from mappers.hl7v2.parse import has_unknown_escape, unescape
 from profiles import canonical
+from profiles.issue import Severity
 
 _MEMO_LIMIT = 300  # characters; a longer coded field is prose and is not kept in memory
 OMB_RACES = frozenset({"1002-5", "2028-9", "2054-5", "2076-8", "2106-3"})
@@ -75,7 +76,12 @@ def instant(value: str, context: MessageContext) -> str | None:
     """DTM as instant; without seconds or offset there is none."""
     written = value.partition("^")[0].strip()
     stamp = context.time(written)
-    return stamp.text if stamp and stamp.is_instant and len(written) >= 14 else None
+    if stamp and stamp.is_instant and len(written) >= 14:
+        return stamp.text
+    if stamp:
+        words = "The time has no seconds or no offset, which its FHIR element demands; it was left out. Send both."
+        context.report(Severity.INFORMATION, "value", words)
+    return None
 
 
 def long_date_time(value: str, context: MessageContext) -> str | None:
@@ -195,7 +201,7 @@ def in_table(system: str) -> Converter:
 
 
 def lenient(name: str) -> Converter:
-    """A converter by ConceptMap without a warning: the field also holds codes that FHIR says elsewhere or not at all."""
+    """A converter by ConceptMap without a warning: the field also holds codes that FHIR says elsewhere, or never."""
     targets = code_map(name).targets
     return lambda value, _context: targets.get(value.strip())
 

@@ -1,8 +1,8 @@
 """The HL7 v2 dialect of the mapping engine: what the paths of table rows mean.
 
-Paths: `PID-5` the first repetition of field 5; `PID-5*` the whole field with its repetitions; `PID-5.1` component 1 of the
-first repetition. Inside a datatype table: `XPN.1` component 1 (its first subcomponent), `XPN.1.2` its subcomponent 2,
-`CX.4*` component 4 with its subcomponents. A null (`""`) reads as empty.
+Paths: `PID-5` the first repetition of field 5; `PID-5*` the whole field with its repetitions; `PID-5.1` component 1 of
+the first repetition. Inside a datatype table: `XPN.1` component 1 (its first subcomponent), `XPN.1.2` its subcomponent
+2, `CX.4*` component 4 with its subcomponents. A null (`""`) reads as empty.
 """
 
 import re
@@ -59,7 +59,7 @@ class HL7v2Dialect:
 
         def values(node: Segment) -> Sequence[Any]:
             if not node.whole:
-                return read(node)  # type: ignore[no-any-return]
+                return read(node)
             found = list(read(node))
             for place, get in odd:
                 found[place] = get(node)

@@ -1,4 +1,4 @@
-"""What an OBX is, by its code: category, profile, units, and whether it is half of a blood pressure or a questionnaire's.
+"""What an OBX is, by its code: category, profile, units; half of a blood pressure; an item of a questionnaire.
 
 Source: tables/observations.toml and tables/instruments.toml; every claim is checked against the finished resource.
 """

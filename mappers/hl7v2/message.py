@@ -16,8 +16,8 @@ from profiles.issue import Issue
 def convert(message: bytes, source: Source, *, account: bool = True) -> Conversion:
     """Converts one message (unframed; see `split`). Raises nothing: what is wrong comes back as issues.
 
-    Shape: `patient` apart, all else in `resources`, people and Provenance last. Without a usable patient or for a message
-    that we do not take there are no resources. `account=False` leaves `unmapped` empty.
+    Shape: `patient` apart, all else in `resources`, people and Provenance last. Without a patient, or for a message
+    that we do not take, there are no resources. `account=False` leaves `unmapped` empty.
     Source: HL7 v2-to-FHIR 1.0.0; the tables beside this module name it row by row.
     """
     parsed = parse(message, WIDTHS)

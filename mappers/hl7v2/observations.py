@@ -83,7 +83,7 @@ def observe(fields: Segment, group: Group, context: MessageContext) -> Resource 
 
 
 def _without_code(fields: Segment, group: Group, context: MessageContext) -> None:
-    """Text without a code is a line of the report; a value without a code is nothing: nobody may guess what it measures."""
+    """Text without a code is a line of the report; a value without a code is nothing: nobody may guess its meaning."""
     if fields[2] in _TEXT_TYPES and group.report is not None:
         group.texts.append(lines(fields.full(5), context) or "" if fields[5] else "")
         if fields[5]:
@@ -171,7 +171,7 @@ def _paired(group: Group, context: MessageContext) -> list[Finding]:
         if partners:
             _join(pairs, partners.pop(0), finding)
             continue
-        waiting.setdefault((mark, finding.kind.half), []).append(finding)
+        waiting.setdefault((mark, finding.kind.half or ""), []).append(finding)
         pairs.append((finding, None))
     return [_pressure(one, two, context) if _is_half(one) else one for one, two in pairs]
 
@@ -226,7 +226,7 @@ def _measured(part: dict[str, Any]) -> bool:
     value = part.get("valueQuantity")
     if value is None:
         return "dataAbsentReason" in part
-    return value.get("code") == "mm[Hg]" and value.get("system") == canonical.UCUM
+    return bool(value.get("code") == "mm[Hg]" and value.get("system") == canonical.UCUM)
 
 
 def _merge(resource: Resource, second: Resource) -> None:

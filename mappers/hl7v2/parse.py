@@ -1,7 +1,7 @@
 """Reads ER7, the pipe-and-hat form of HL7 v2, without ever raising on its content.
 
-Shape: a `Message` is a list of segments; a `Segment` is a list of raw fields, `segment[0]` its name, `segment[5]` field 5
-(MSH counts the separator as field 1, as the standard does). Fields are split here; repetitions, components and
+Shape: a `Message` is a list of segments; a `Segment` is a list of raw fields, `segment[0]` its name, `segment[5]` field
+5 (MSH counts the separator as field 1, as the standard does). Fields are split here; repetitions, components and
 subcomponents by whoever needs them, and only then unescaped. Whatever the sender's separators are, they have been
 rewritten to `|^~\\&` when this module is done, so nothing after it has to know them.
 Source: HL7 v2.9 chapter 2 (encoding rules, escape sequences), chapter 2C table 0211.
@@ -137,15 +137,15 @@ def _decode(data: bytes, issues: list[Issue]) -> str:
         except (UnicodeDecodeError, LookupError):
             continue
         if declared not in _CHARSETS or name != codec:
-            issues.append(_charset_issue("UTF-8"))
+            issues.append(_charset_issue("UTF-8", Severity.WARNING if declared else Severity.INFORMATION))
         return text
-    issues.append(_charset_issue("Latin-1"))
+    issues.append(_charset_issue("Latin-1", Severity.WARNING))
     return data.decode("latin-1")
 
 
-def _charset_issue(used: str) -> Issue:
+def _charset_issue(used: str, severity: Severity) -> Issue:
     text = f"MSH-18 names no character set that fits the bytes; they were read as {used}. Declare it in MSH-18."
-    return warning("value", "MSH[1]-18", text)
+    return Issue(severity, "value", "MSH[1]-18", text)
 
 
 def _declared_charset(data: bytes) -> str:
@@ -171,7 +171,7 @@ def _separators(text: str) -> str:
 
 
 def _standardize(text: str, separators: str) -> str:
-    """The same message with `|^~\\&`; characters that now would be separators are escaped, escapes are kept in meaning."""
+    """The same message with `|^~\\&`: what would now be a separator is escaped, escapes keep their meaning."""
     own = dict(zip(separators, STANDARD, strict=True))
     own.pop(" ", None)
     escaped = {literal: f"\\{letter}\\" for literal, letter in zip(STANDARD, _ESCAPE_LETTERS, strict=True)}
@@ -194,7 +194,7 @@ def _standardize(text: str, separators: str) -> str:
 
 
 def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list[Segment]:
-    """The segments. CR ends a segment; if there is no CR at all, LF does. A line that is no segment continues the last."""
+    """The segments. CR ends one; if there is no CR at all, LF does. A line that is no segment continues the last."""
     heads: list[str] = []
     tails: dict[int, list[str]] = {}
     for line in text.split("\r") if "\r" in text else text.split("\n"):

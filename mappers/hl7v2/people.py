@@ -87,10 +87,10 @@ def interpreter(refer: Converter) -> Converter:
     """A converter from NDL, whose first component holds a person as subcomponents, to a reference."""
 
     def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
-        name = components(value)[0]
-        if "&" not in name:
-            return refer(value, context)
-        return refer("^".join(subcomponents(name)).rstrip("^"), context)
+        name = components(value).full(0)
+        person = "^".join(subcomponents(name)).rstrip("^") if "&" in name else value
+        found: dict[str, Any] | None = refer(person, context)
+        return found
 
     return convert
 

@@ -108,7 +108,7 @@ def _closed_range(written: str) -> tuple[Decimal, Decimal] | None:
 
 
 def reference_range(value: str, context: MessageContext, raw_unit: str) -> dict[str, Any] | None:
-    """OBX-7: always the text; low and high only for two numbers, since FHIR's limits are inclusive and `<130` is not."""
+    """OBX-7: always the text; low and high for two numbers only: FHIR's limits are inclusive and `<130` is not."""
     words = text(value, context)
     if not words:
         return None

@@ -3,6 +3,8 @@
 Source: HL7 v2-to-FHIR 1.0.0, OBR[DiagnosticReport]; US Core 6.1.0 us-core-diagnosticreport-lab.
 """
 
+from typing import Any
+
 from mappers.conversion import Resource
 from mappers.converters import concept, reference
 from mappers.hl7v2.attachments import text_attachment
@@ -30,7 +32,7 @@ def open_group(fields: Segment, context: MessageContext) -> Group:
             context.warn("required", "OBR-25 is empty, so the report's status is unknown. Send it.", path="OBR-25")
     if "code" not in report:
         context.error("required", "OBR-4 is empty, so the report says not what it is about. Send a code.", path="OBR-4")
-    effective = {key: report[key] for key in ("effectiveDateTime", "effectivePeriod") if key in report}
+    effective: dict[str, Any] = {key: report[key] for key in ("effectiveDateTime", "effectivePeriod") if key in report}
     return Group(
         report=report,
         number=context.number,

@@ -1,4 +1,4 @@
-"""Which messages we take, and what each segment in them is for (tables/messages.toml); checks of the header against it."""
+"""Which messages we take, what each segment in them is for (tables/messages.toml), and checks of the header."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from server.intake.resources import instant
 
 # Events by which a sender tells us about a person: they may make a patient known by the sender's own numbers.
 REGISTERING = re.compile(r"ADT")
+BATCH_HEADERS = (b"FHS", b"BHS")
 STATUS_OF_ACK = {"AA": 200, "CA": 200, "AE": 422, "CE": 422, "AR": 400, "CR": 400}
 
 
@@ -65,6 +66,12 @@ def _code(ack: bytes) -> str:
     return "AR"
 
 
+def _messages(body: bytes) -> list[bytes]:
+    """The messages of a batch, or the one message with its bytes as they came."""
+    found = hl7v2.split(body)
+    return found if len(found) > 1 or body.lstrip()[:3] in BATCH_HEADERS else [body]
+
+
 async def door(request: Request) -> Response:
     """`POST /hl7v2`: one message or a batch; the ACKs, one after the other."""
     context: Context = request.app.state.context
@@ -72,7 +79,7 @@ async def door(request: Request) -> Response:
     caller.require("Observation", "c")
     body = await read_body(request, allowed=HL7V2_TYPES, limit=context.settings.max_body_bytes)
     acks = []
-    for message in hl7v2.split(body) or [body]:
+    for message in _messages(body):
         arrival = Arrival(
             caller.participant_id,
             Door.HL7V2,

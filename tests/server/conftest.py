@@ -211,5 +211,3 @@ def eligibility() -> bytes:
 def alignment() -> bytes:
     """The EHR's alignment of the demo's patient."""
     return messages.operation("align", "CKM")
-
-

@@ -35,6 +35,11 @@ class Prepared(NamedTuple):
     jobs: list[tuple[Any, ...]]
     audit: list[tuple[str, list[Any], DataKey]]
 
+    @property
+    def rows(self) -> int:
+        """How many rows it writes."""
+        return sum(len(batch.rows) for batch in self.batches) + len(self.jobs) + len(self.audit)
+
     def run(self, transaction: Transaction) -> None:
         """Raises Conflict, UniqueViolation, LeaseLost; the writer then undoes all of it."""
         if self.finish is not None:

@@ -58,7 +58,8 @@ class SqliteStore:
         names = participants(changeset)
         if names or changeset.jobs or changeset.finish is not None:
             keys = await self._keys(names)
-            await self._writer.submit(prepare(changeset, keys).run)
+            prepared = prepare(changeset, keys)
+            await self._writer.submit(prepared.run, rows=prepared.rows)
 
     async def get(self, kind: type[R], **key: Any) -> R | None:
         """By primary key. Raises ValueError if the key is not whole."""

@@ -26,6 +26,7 @@ from server.store.sqlite.faults import code_of, is_io_error, translated
 
 T = TypeVar("T")
 GROUP: Final = 32  # least that a transaction takes of a longer queue; else half of it, so that the next can be prepared
+ROWS: Final = 500  # a group ends when it has so many rows: some 5 ms of the event loop's time
 _YIELD_SECONDS: Final = 0.001  # left to another process that writes too
 _CLOSED: Final = "the store is closed"
 _DISK_FAILED: Final = "the disk failed: no more is written until the process is started again"
@@ -74,6 +75,7 @@ class Transaction:
 
 class _Work(NamedTuple):
     run: Callable[[Transaction], Any]
+    rows: int
     future: "asyncio.Future[Any]"
 
 
@@ -101,16 +103,16 @@ class Writer:
         self._version = self._data_version()
         connection.execute("PRAGMA busy_timeout = 0")  # waiting is done in `_wait_for_lock`, in shorter steps
 
-    async def submit(self, run: Callable[[Transaction], T]) -> T:
+    async def submit(self, run: Callable[[Transaction], T], *, rows: int = 1) -> T:
         """Runs it in the next transaction; returns when that is on disk. Raises what `run` raises, StoreUnavailable.
 
-        `run` may be run twice: it changes nothing but rows.
+        `run` may be run twice: it changes nothing but rows, about `rows` of them.
         """
         if self._refusal is not None:
             raise StoreUnavailable(self._refusal)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.append(_Work(run, future))
+        self._queue.append(_Work(run, rows, future))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._next, loop)  # not at once: other tasks of this turn join the group
@@ -133,8 +135,7 @@ class Writer:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
             return
-        size = max(GROUP, len(self._queue) // 2)
-        group = [self._queue.popleft() for _ in range(min(size, len(self._queue)))]
+        group = self._take()
         try:
             self._begin()
         except (sqlite3.Error, StoreUnavailable) as error:
@@ -144,6 +145,14 @@ class Writer:
                 self._done(loop, self._failed(group, error))
         else:
             self._run(loop, group)
+
+    def _take(self) -> list[_Work]:
+        size, rows = max(GROUP, len(self._queue) // 2), 0
+        group: list[_Work] = []
+        while self._queue and len(group) < size and rows < ROWS:
+            group.append(self._queue.popleft())
+            rows += group[-1].rows
+        return group
 
     def _run(self, loop: asyncio.AbstractEventLoop, group: list[_Work]) -> None:
         try:
@@ -166,7 +175,7 @@ class Writer:
         transaction = self._transaction()
         transaction.cursor.execute("SAVEPOINT work")
         try:
-            outcomes = [_Outcome(future, run(transaction), None) for run, future in group]
+            outcomes = [_Outcome(work.future, work.run(transaction), None) for work in group]
             transaction.flush()
         except Exception as error:  # its own run finds it again, and hands it to whoever awaits that work
             self._back_to_savepoint(transaction, error)

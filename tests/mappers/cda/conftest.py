@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mappers.conversion import Conversion, Source
 from mappers.cda import convert
+from mappers.conversion import Conversion, Source
 
 CASES = Path(__file__).parents[2] / "cases" / "cda"
 HEAD = """<ClinicalDocument xmlns="urn:hl7-org:v3" xmlns:sdtc="urn:hl7-org:sdtc"

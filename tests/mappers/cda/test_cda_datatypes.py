@@ -94,7 +94,10 @@ def test_the_senders_zone_gives_the_offset_of_that_day():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ('xsi:type="PQ" value="187.50" unit="kg"', ("Quantity", {"value": Decimal("187.50"), "unit": "kg", "code": "kg"})),
+        (
+            'xsi:type="PQ" value="187.50" unit="kg"',
+            ("Quantity", {"value": Decimal("187.50"), "unit": "kg", "code": "kg"}),
+        ),
         ('xsi:type="PQ" value="5" unit="mgAlb/gCre"', ("Quantity", {"value": Decimal(5), "unit": "mgAlb/gCre"})),
         ('xsi:type="PQ" value="5"', ("Quantity", {"value": Decimal(5)})),
         ('xsi:type="INT" value="12"', ("Integer", 12)),

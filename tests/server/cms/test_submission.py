@@ -116,7 +116,9 @@ async def test_a_202_without_a_status_url_is_uncertain(installation, eligibility
     assert len(await installation.context.store.find(WorkItem)) == 1
 
 
-@pytest.mark.parametrize("fault", [{"fault": "redirect", "location": "http://127.0.0.1:9/"}, {"fault": "http", "status": 422}])
+@pytest.mark.parametrize(
+    "fault", [{"fault": "redirect", "location": "http://127.0.0.1:9/"}, {"fault": "http", "status": 422}]
+)
 async def test_what_a_person_must_decide_stops(installation, eligibility, fault):
     """A redirect is not followed, a 422 not repeated: NEEDS_REVIEW and an item in the work list."""
     installation.cms.fault("check-eligibility", **fault)

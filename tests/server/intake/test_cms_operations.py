@@ -14,9 +14,7 @@ async def test_it_answers_as_cms_does(installation, eligibility):
     """A taken request gets 202, an absolute Content-Location and no body (IG 0.9.12, responses)."""
     answer = await installation.operation("check-eligibility", eligibility)
     assert (answer.status_code, answer.content) == (202, b"")
-    assert answer.headers["Content-Location"].startswith(
-        "http://facade.test/fhir/access/Patient/$submission-status/"
-    )
+    assert answer.headers["Content-Location"].startswith("http://facade.test/fhir/access/Patient/$submission-status/")
 
 
 async def test_the_dollar_may_be_encoded(installation, eligibility):
@@ -180,5 +178,7 @@ async def test_cms_refusal_reaches_the_client(installation, eligibility):
 async def test_the_diagnoses_sent_are_kept(installation, alignment):
     """Which measures are due hangs on them: they can be read back, under our patient."""
     await installation.operation("align", alignment)
-    answer = await installation.call("ehr-1", "GET", "/fhir/Condition?patient=http://terminology.hl7.org/NamingSystem/cmsMBI|1EG4TE5MK72")
+    answer = await installation.call(
+        "ehr-1", "GET", "/fhir/Condition?patient=http://terminology.hl7.org/NamingSystem/cmsMBI|1EG4TE5MK72"
+    )
     assert fhir_json.parse(answer.content)["total"] == 1
