@@ -19,21 +19,16 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 @dataclass(frozen=True, slots=True)
 class CodeMap:
-    """One ConceptMap, flattened. `targets` maps source code to target code, `systems` the same to the target system."""
+    """One ConceptMap, flattened. `targets` maps source code to target code, `codings` to the whole Coding."""
 
     name: str
     targets: Mapping[str, str]
-    systems: Mapping[str, str]
-    displays: Mapping[str, str]
+    codings: Mapping[str, dict[str, str]]
 
-    def coding(self, code: str) -> dict[str, Any] | None:
-        """The target as a Coding, or None if the code is not in the map."""
-        target = self.targets.get(code)
-        if target is None:
-            return None
-        coding = {"system": self.systems[code], "code": target}
-        display = self.displays.get(code)
-        return {**coding, "display": display} if display else coding
+    def coding(self, code: str) -> dict[str, str] | None:
+        """The target as a Coding of the caller's own, or None if the code is not in the map."""
+        found = self.codings.get(code)
+        return None if found is None else found.copy()
 
 
 def _read(name: str) -> str:
@@ -45,16 +40,14 @@ def code_map(name: str) -> CodeMap:
     """The ConceptMap `<name>.json`. Raises FileNotFoundError for a map we do not ship: a bug of the calling table."""
     resource = json.loads(_read(f"{name}.json"))
     targets: dict[str, str] = {}
-    systems: dict[str, str] = {}
-    displays: dict[str, str] = {}
+    codings: dict[str, dict[str, str]] = {}
     for group in resource["group"]:
         for element in group["element"]:
             for target in element.get("target", ())[:1]:
                 targets[element["code"]] = target["code"]
-                systems[element["code"]] = group["target"]
-                if "display" in target:
-                    displays[element["code"]] = target["display"]
-    return CodeMap(name, targets, systems, displays)
+                display = {"display": target["display"]} if "display" in target else {}
+                codings[element["code"]] = {"system": group["target"], "code": target["code"], **display}
+    return CodeMap(name, targets, codings)
 
 
 @cache

@@ -68,6 +68,7 @@ def is_mbi(value: str) -> bool:
     return _MBI.fullmatch(value) is not None
 
 
+@lru_cache(4096)
 def is_npi(value: str) -> bool:
     """Whether the value is ten digits with a right check digit (Luhn over 80840 and the number)."""
     if not re.fullmatch(r"[0-9]{10}", value):
@@ -109,11 +110,11 @@ def compact_time(written: str, default_offset: str | None, time_zone: str | None
     day = "-".join(part for part in match.group("year", "month", "day") if part)
     if match["hour"] is None:
         return Stamp(day, "")
-    if match["minute"] is None:
-        return Stamp(day, "cut")
-    clock = f"{match['hour']}:{match['minute']}:{match['second'] or '00'}"
+    clock = f"{match['hour']}:{match['minute'] or '00'}:{match['second'] or '00'}"
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)", clock):
         return None
+    if match["minute"] is None:
+        return Stamp(day, "cut")
     offset, zone = _offset(match, default_offset, time_zone)
     if zone == "bad":
         return None

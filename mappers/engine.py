@@ -184,13 +184,19 @@ def _reader(paths: list[str | None], dialect: Dialect) -> Callable[[Any], Iterab
     return lambda node: [get(node) for get in getters]
 
 
-def as_converter(table: Table, opener: Callable[[Any], Any]) -> Converter:
-    """A table as a datatype: `opener` turns the value into a node; an empty result is nothing."""
+def as_converter(table: Table, opener: Callable[[Any], Any], *, needs: Getter | None = None) -> Converter:
+    """A table as a datatype: `opener` turns the value into a node; an empty result is nothing.
+
+    `needs`: where this gets nothing from the node, nothing is made of it at all.
+    """
     apply = table.apply
 
     def convert(value: Any, context: Context) -> dict[str, Any] | None:
+        node = opener(value)
+        if needs is not None and not needs(node):
+            return None
         result: dict[str, Any] = {}
-        apply(opener(value), result, context)
+        apply(node, result, context)
         return result or None
 
     return convert
@@ -333,6 +339,9 @@ def _translated(convert: Converter, codes: CodeMap) -> Converter:
     translate, name = codes.targets.get, codes.name
 
     def run(value: Any, context: Context, *extras: Any) -> str | None:
+        target = translate(value)
+        if target is not None:
+            return target
         code = convert(value, context, *extras)
         if code is None:
             return None

@@ -67,7 +67,7 @@ def _function_name(name: str) -> str:
 def _generate(name: str, key: str) -> Accepts:
     finals = _finals(name)
     elements = elements_of(name)
-    if finals is None or any(kind.code == "Resource" and each.required for each in elements for kind in each.kinds):
+    if finals is None or any(each.kinds[0].code == "Resource" and each.name != "contained" for each in elements):
         return _never
     lines = [f"def {key}(v, s):", "    if type(v) is not dict or not v: return False", "    n = len(v)"]
     is_resource = library.types()[name]["kind"] == "resource"  # its resourceType has been read by the caller

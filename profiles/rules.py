@@ -10,16 +10,16 @@ Source: FHIR R4 4.0.1 definitions; keys are HL7's.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from profiles import fhirpath, library
-from profiles.base_rules import RULES as BASE_RULES
+from profiles import access_rules, base_rules, fhirpath, library, us_core_rules
+from profiles.access_rules import FINDERS
 from profiles.base_rules import Holds
-from profiles.guide_rules import FINDERS
-from profiles.guide_rules import RULES as GUIDE_RULES
 from profiles.place import Place
 from profiles.run import Run
 
 Json = dict[str, Any]
 Check = Callable[[Any, Place, Run], None]
+BASE_RULES = base_rules.RULES
+GUIDE_RULES = us_core_rules.RULES | access_rules.RULES
 
 
 def checks_at(path: str) -> Iterator[Check]:

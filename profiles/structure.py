@@ -68,7 +68,7 @@ def check_resource(value: Any, place: Place, run: Run) -> None:
 def check_root(resource: Json, run: Run) -> None:
     """Checks the outermost resource; its places start with its type."""
     name = resource.get("resourceType")
-    check_resource(resource, root(element_name(name) if isinstance(name, str) else "%resource"), run)
+    check_resource(resource, root(element_name(name) if type(name) is str else "%resource"), run)
 
 
 # --- Objects --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from typing import Any
 
 from profiles import library, structure
+from profiles.accept import accepts
 from profiles.canonical import unversioned
 from profiles.compile import profile_check
 from profiles.issue import Issue
@@ -21,7 +22,15 @@ def validate(resource: dict[str, Any], *profiles: str) -> list[Issue]:
     """
     run = Run(profiles)
     structure.check_root(resource, run)
-    return list(dict.fromkeys(run.issues))
+    return list(dict.fromkeys(run.issues)) if run.issues else []
+
+
+def prepare() -> None:
+    """Compiles every profile and what they stand on, so that the first caller does not wait (about a second)."""
+    for url, definition in library.profiles().items():
+        profile_check(url)
+        structure.type_check(definition["type"])
+        accepts(definition["type"])
 
 
 def _check_profiles(value: Json, place: Place, run: Run) -> None:

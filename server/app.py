@@ -16,6 +16,7 @@ from profiles import fhir_json
 from server.auth import AuthMiddleware, Authority
 from server.auth.caller import Caller
 from server.context import Context
+from server.coordination import events as subscription_events
 from server.coordination import status as subscription_status
 from server.domain.errors import FacadeError
 from server.domain.job import Job, JobState
@@ -120,6 +121,7 @@ def _routes() -> list[Route]:
         Route("/fhir/{type}/$validate", validation.door, methods=post),
         Route("/fhir/Subscription/$status", subscription_status.door, methods=get),
         Route("/fhir/Subscription/{id}/$status", subscription_status.door, methods=get),
+        Route("/fhir/Subscription/{id}/$events", subscription_events.door, methods=get),
         Route("/fhir/{type}/_search", search.search, methods=post),
         Route("/fhir/{type}", rest.create, methods=post),
         Route("/fhir/{type}", search.search, methods=get),

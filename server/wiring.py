@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
 
@@ -26,6 +27,7 @@ async def wired(settings: Settings) -> AsyncIterator[Context]:
             limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
             follow_redirects=False,
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # nobody's cookies are kept
             headers={"User-Agent": "access-facade"},
         ) as http:
             yield Context(settings, store, clock, http)

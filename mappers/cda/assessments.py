@@ -4,6 +4,7 @@ Source: C-CDA R2.1 Assessment Scale Observation (4.69, 4.86); HL7 C-CDA-Examples
 pco-prom-score-observation; US Core 6.1.0, us-core-questionnaireresponse. No map is published.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,6 +25,7 @@ from profiles.canonical import LOINC, ORDINAL_VALUE, UCUM, UNITY
 
 _SCALE = "2.16.840.1.113883.10.20.22.4.69"
 _LOINC_FORM = "http://loinc.org/q/"  # the canonical of a LOINC panel as a Questionnaire
+_LOINC_CODE = re.compile(r"\d{1,7}-\d", re.ASCII)
 _ANSWERS = ("Integer", "Quantity", "String", "Boolean", "DateTime")
 _HANDLED = frozenset({"value", "author", "entryRelationship/observation"})
 
@@ -99,7 +101,7 @@ def _response(node: Node, answers: list[Node], document: Document) -> str | None
     resource: Resource = {"resourceType": "QuestionnaireResponse"}
     if panel.get("identifier"):
         resource["identifier"] = panel["identifier"][0]
-    if code:
+    if code and _LOINC_CODE.fullmatch(code):
         resource["questionnaire"] = f"{_LOINC_FORM}{code}"
     resource["status"] = "completed" if panel.get("status") == "final" else "in-progress"
     resource["subject"] = {"reference": document.patient_reference}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mappers import engine
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, location, steps
+from mappers.cda.paths import Places, each, first, steps
 from mappers.conversion import Source, Unmapped
 from mappers.converters import resource_id
 from profiles.issue import Issue, Severity
@@ -39,6 +39,7 @@ class Document(engine.Context):
         "node",
         "offset",
         "patient_reference",
+        "places",
         "resources",
         "root",
         "seed",
@@ -52,6 +53,7 @@ class Document(engine.Context):
         self.resources: list[Resource] = []
         self.unmapped: list[Unmapped] = []
         self.patient_reference = ""
+        self.places = Places()
         self.entry_targets: list[str] = []  # of the entry that is being read
         self.made_in: dict[Node, list[str]] = {}  # section -> references
         self.control = _first_identifier(root, "id")
@@ -63,7 +65,7 @@ class Document(engine.Context):
 
     def where(self, path: str) -> str:
         """XPath of `path` under the present element."""
-        return f"{location(self.node)}/{path}" if path else location(self.node)
+        return f"{self.places.of(self.node)}/{path}" if path else self.places.of(self.node)
 
     def at(self, node: Node) -> "Document":
         """Moves to an element: Issues then name it."""
@@ -83,7 +85,7 @@ class Document(engine.Context):
 
     def leave(self, node: Node, kind: str, reason: str) -> None:
         """Books an element that no resource carries."""
-        self.unmapped.append(Unmapped(location(node), kind, reason))
+        self.unmapped.append(Unmapped(self.places.of(node), kind, reason))
 
     def add(self, resource: Resource, node: Node, key: str | None = None) -> str:
         """Gives a resource its id, keeps it, and returns its reference.
@@ -92,11 +94,11 @@ class Document(engine.Context):
         element without one, by the document's bytes and the place. A repeated entry id is told apart by its count.
         """
         kind = resource["resourceType"]
-        key = key or _first_identifier(node, "id") or f"{self.source.sha256}{location(node)}"
+        key = key or _first_identifier(node, "id") or f"{self.source.sha256}{self.places.of(node)}"
         self._counts[f"{kind}|{key}"] += 1
         count = self._counts[f"{kind}|{key}"]
         resource["id"] = resource_id(kind, self.seed, key, *([str(count)] if count > 1 else []))
-        resource.setdefault("meta", {})["source"] = f"urn:sha256:{self.source.sha256}#{location(node)}"
+        resource.setdefault("meta", {})["source"] = f"urn:sha256:{self.source.sha256}#{self.places.of(node)}"
         self.resources.append(resource)
         reference = f"{kind}/{resource['id']}"
         self.entry_targets.append(reference)
@@ -108,7 +110,7 @@ class Document(engine.Context):
         """As `add`, for people and organizations: the same key gives the same resource, kept once."""
         kind = resource["resourceType"]
         resource["id"] = resource_id(kind, self.seed, key)
-        resource.setdefault("meta", {})["source"] = f"urn:sha256:{self.source.sha256}#{location(node)}"
+        resource.setdefault("meta", {})["source"] = f"urn:sha256:{self.source.sha256}#{self.places.of(node)}"
         if all(known["id"] != resource["id"] for known in self.resources if known["resourceType"] == kind):
             self.resources.append(resource)
         return f"{kind}/{resource['id']}"
@@ -161,11 +163,12 @@ def account(node: Node, document: Document, read: frozenset[str], *, handled: fr
     what its second step asks for.
     """
     plain, relations = _reach(read | handled)
-    reached = {child for top in relations for child in each(top)(node)}
     children: Iterator[Any] = node.iterchildren("{urn:hl7-org:v3}*")
-    for child in children:
-        name = child.tag.rpartition("}")[2]
-        if name not in plain and child not in reached and not _empty(child):
+    rest = [child for child in children if child.tag.rpartition("}")[2] not in plain and not _empty(child)]
+    reached = {child for top in relations for child in each(top)(node)} if rest else set()
+    for child in rest:
+        if child not in reached:
+            name = child.tag.rpartition("}")[2]
             document.leave(child, "unknown", f"No rule maps {name} of this kind of entry; the document itself is kept.")
 
 

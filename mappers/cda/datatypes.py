@@ -63,6 +63,12 @@ def _root_alone(root: str, document: Document) -> dict[str, Any] | None:
     return None
 
 
+def token(written: str | None) -> str | None:
+    """A string as a FHIR `code`, which has no blanks at its ends and single ones inside; None when it is none."""
+    code = (written or "").strip()
+    return code if _CODE.fullmatch(code) else None
+
+
 def coding(node: Node, document: Document) -> dict[str, Any] | None:
     """One code of a CD, CE, CO or CV; None when the element carries none."""
     code, display = (node.get("code") or "").strip(), " ".join((node.get("displayName") or "").split())
@@ -287,10 +293,13 @@ def _telecom_use(node: Node) -> dict[str, Any]:
 def attachment(node: Node, document: Document) -> dict[str, Any] | None:
     """ED with base64 or a reference to elsewhere -> Attachment; base64 that is none is an Issue."""
     result: dict[str, Any] = {}
-    if media := node.get("mediaType"):
+    if media := token(node.get("mediaType")):
         result["contentType"] = media
-    url = first("reference/@value")(node)
+    url = (first("reference/@value")(node) or "").strip()
     if url and not url.startswith("#"):
+        if len(url.split()) > 1:
+            document.warn("value", "The reference is no URL (it has blanks): it is kept in the document only.")
+            return None
         return result | {"url": url}
     packed = "".join("".join(map(str, node.itertext())).split())
     if node.get("representation") != "B64" or not packed:

@@ -7,7 +7,7 @@ from typing import Any
 from mappers import engine
 from mappers.cda import paths
 from mappers.cda.context import Document, codes
-from mappers.cda.datatypes import CONVERTERS
+from mappers.cda.datatypes import CONVERTERS, token
 from mappers.cda.parse import Node
 from mappers.cda.times import point
 from profiles.canonical import CONDITION_CLINICAL, R4
@@ -22,7 +22,7 @@ def _birth_time(node: Node, document: Document) -> dict[str, Any] | None:
 
 
 def _language(node: Node, _document: Document) -> dict[str, Any] | None:
-    code = (paths.first("languageCode/@code")(node) or "").strip()
+    code = token(paths.first("languageCode/@code")(node))
     if not code:
         return None
     result: dict[str, Any] = {"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": code}]}}

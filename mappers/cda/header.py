@@ -9,7 +9,7 @@ from typing import Any
 
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource, codes, folded
-from mappers.cda.datatypes import attachment, concept, identifier
+from mappers.cda.datatypes import attachment, concept, identifier, token
 from mappers.cda.encounters import encompassing
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first
@@ -133,7 +133,7 @@ def _relations(resource: Resource, root: Node, document: Document) -> None:
 
 
 def _language(root: Node) -> dict[str, str]:
-    code = (first("languageCode/@code")(root) or "").strip()
+    code = token(first("languageCode/@code")(root))
     return {"language": code} if code else {}
 
 

@@ -107,7 +107,7 @@ def plain(node: Node, document: Document, kind: str) -> str | None:
     resource = base(node, document, kind)
     if resource is None:
         return None
-    if loinc(resource) == _SMOKING and resource["status"] == "final":
+    if loinc(resource) == _SMOKING and resource["status"] == "final" and kind == "social-history":
         claim(resource, "us-core-smokingstatus", "us-core-simple-observation")
     elif kind == "survey":
         claim(resource, "us-core-observation-screening-assessment", "us-core-simple-observation")

@@ -40,6 +40,8 @@ def each(path: str) -> Each:
         found: Iterable[Any] = (node,)
         for step in taken:
             found = [hit for one in found for hit in step(one)]
+            if not found:
+                break
         return list(found)
 
     return get
@@ -106,15 +108,27 @@ def inside(root: Node, name: str) -> list[Node]:
 
 def location(node: Node) -> str:
     """The place of an element as XPath, prefixes left out; a position stands where siblings share the name."""
-    parts: list[str] = []
-    current: Any = node
-    while current is not None:
-        name = current.tag.rpartition("}")[2]
-        before = sum(1 for _ in current.itersiblings(current.tag, preceding=True))
-        alone = before == 0 and next(current.itersiblings(current.tag), None) is None
-        parts.append(name if alone else f"{name}[{before + 1}]")
-        current = current.getparent()
-    return "/" + "/".join(reversed(parts))
+    return _location(node, {})
+
+
+def _location(node: Any, known: dict[Node, str]) -> str:
+    place = known.get(node)
+    if place is None:
+        parent = node.getparent()
+        name = node.tag.rpartition("}")[2]
+        before = sum(1 for _ in node.itersiblings(node.tag, preceding=True))
+        alone = before == 0 and next(node.itersiblings(node.tag), None) is None
+        above = _location(parent, known) if parent is not None else ""
+        place = known[node] = f"{above}/{name}" if alone else f"{above}/{name}[{before + 1}]"
+    return place
+
+
+class Places(dict[Node, str]):
+    """`location`, remembered: one a document."""
+
+    def of(self, node: Node) -> str:
+        """As `location`."""
+        return _location(node, self)
 
 
 def has_template(node: Node, *roots: str) -> bool:

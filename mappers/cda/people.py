@@ -8,7 +8,7 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource, folded, identifiers
-from mappers.cda.datatypes import address, concept, human_name, identifier, system, telecom
+from mappers.cda.datatypes import address, coding, concept, human_name, identifier, telecom
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first
 from mappers.converters import resource_id
@@ -16,6 +16,7 @@ from profiles.canonical import CDC_RACE, NULL_FLAVOR, US_CORE_ETHNICITY, US_CORE
 
 _OMB_RACE = {"1002-5", "2028-9", "2054-5", "2076-8", "2106-3"}  # US Core 6.1.0, omb-race-category
 _OMB_ETHNICITY = {"2135-2", "2186-5"}
+_UNKNOWN = {"UNK": "Unknown", "ASKU": "Asked but no answer"}
 _GUARDIAN = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "GUARD"}
 
 
@@ -27,8 +28,10 @@ def patient(document: Document) -> Resource | None:
     resource = dialect.apply("patient", role, document, kind="Patient")
     person = first("patient")(role)
     if person is not None:
-        _race(person, resource, "raceCode", US_CORE_RACE, _OMB_RACE)
-        _race(person, resource, "ethnicGroupCode", US_CORE_ETHNICITY, _OMB_ETHNICITY)
+        groups = _race(person, "raceCode", US_CORE_RACE, _OMB_RACE, document)
+        groups += _race(person, "ethnicGroupCode", US_CORE_ETHNICITY, _OMB_ETHNICITY, document)
+        if groups:
+            resource.setdefault("extension", []).extend(groups)
         contacts = [found for node in each("guardian")(person) if (found := _guardian(node, document))]
         if contacts:
             resource["contact"] = contacts
@@ -40,27 +43,24 @@ def patient(document: Document) -> Resource | None:
     return resource
 
 
-def _race(person: Node, resource: Resource, name: str, url: str, groups: set[str]) -> None:
+def _race(person: Node, name: str, url: str, groups: set[str], document: Document) -> list[dict[str, Any]]:
     """raceCode and sdtc:raceCode -> us-core-race; ethnicGroupCode likewise. The text is all displays, joined."""
     parts: list[dict[str, Any]] = []
     displays: list[str] = []
     for node in each(name)(person) + each(f"sdtc:{name}")(person):
-        code, display = node.get("code"), node.get("displayName")
-        if not code or system(node.get("codeSystem")) != CDC_RACE:
-            if node.get("nullFlavor") in ("UNK", "ASKU"):
-                parts.append({"url": "ombCategory", "valueCoding": _null(node.get("nullFlavor"))})
-                displays.append("Unknown" if node.get("nullFlavor") == "UNK" else "Asked but no answer")
-            continue
-        value = {"system": CDC_RACE, "code": code} | ({"display": display} if display else {})
-        parts.append({"url": "ombCategory" if code in groups else "detailed", "valueCoding": value})
-        displays.append(display or code)
-    if parts:
-        text = {"url": "text", "valueString": ", ".join(dict.fromkeys(displays))}
-        resource.setdefault("extension", []).append({"url": url, "extension": [*_once(parts), text]})
-
-
-def _null(flavor: str) -> dict[str, str]:
-    return {"system": NULL_FLAVOR, "code": flavor}
+        unknown = _UNKNOWN.get(node.get("nullFlavor") or "")
+        found = coding(node, document.at(node))
+        if found and found.get("system") == CDC_RACE:
+            parts.append({"url": "ombCategory" if found["code"] in groups else "detailed", "valueCoding": found})
+            displays.append(found.get("display") or found["code"])
+        elif unknown:
+            value = {"system": NULL_FLAVOR, "code": node.get("nullFlavor")}
+            parts.append({"url": "ombCategory", "valueCoding": value})
+            displays.append(unknown)
+    if not parts:
+        return []
+    text = {"url": "text", "valueString": ", ".join(dict.fromkeys(displays))}
+    return [{"url": url, "extension": [*_once(parts), text]}]
 
 
 def _once(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

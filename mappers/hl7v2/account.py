@@ -11,8 +11,8 @@ from functools import cache, lru_cache
 from mappers.conversion import Unmapped
 from mappers.engine import Table
 from mappers.hl7v2.assemble import Assembly
-from mappers.hl7v2.compiled import TABLES
-from mappers.hl7v2.parse import Segment
+from mappers.hl7v2.compiled import TABLES, WIDTHS
+from mappers.hl7v2.parse import DEFAULT_WIDTH, Segment
 from mappers.hl7v2.rules import Rule, left_segments, rules
 
 _UNKNOWN = "no row of the mapping tables mentions this field"
@@ -31,6 +31,7 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
     "referral": ("RF1",),
     "provider": ("PRD",),
 }
+_NONE: frozenset[int] = frozenset()
 _EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3), "diagnosis": (21,), "document": (19,), "provider": (1,)}
 
 
@@ -38,10 +39,25 @@ _EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3), "diagnosis": (21
 class Plan:
     """What the rule says of one segment: fields that reach a resource, fields left with reason, and all the others."""
 
-    read: frozenset[int]
+    rest: tuple[int, ...]  # fields that reach no resource
+    width: int  # fields from here on are not in the tables at all
     single: frozenset[int]  # read, but only the first repetition
     left: Mapping[int, str]
     otherwise: tuple[str, str]  # kind, reason
+
+    @classmethod
+    def of(
+        cls,
+        segment: str,
+        read: frozenset[int],
+        repeating: frozenset[int],
+        left: Mapping[int, str],
+        otherwise: tuple[str, str],
+    ) -> "Plan":
+        """A plan for a segment of which the fields in `read` reach a resource."""
+        width = WIDTHS.get(segment, DEFAULT_WIDTH)
+        rest = tuple(index for index in range(1, width) if index not in read)
+        return cls(rest, width, read - repeating, left, otherwise)
 
 
 @cache
@@ -49,16 +65,16 @@ def _plans(name: str) -> Mapping[str, Plan]:
     rule: Rule = rules()[name]
     made = {segment: _plan(segment, step) for segment, step in rule.use.items()}
     for segment, reason in left_segments().items():
-        made.setdefault(segment, Plan(frozenset(), frozenset(), {}, ("left", reason)))
+        made.setdefault(segment, Plan.of(segment, _NONE, _NONE, {}, ("left", reason)))
     return made
 
 
 def _plan(segment: str, step: str) -> Plan:
     tables = [TABLES[table] for table in _TABLES.get(step, ())]
-    read = {_index(path) for table in tables for path in table.reads} | {0, *_EXTRA_READS.get(step, ())}
+    read = frozenset(_index(path) for table in tables for path in table.reads) | set(_EXTRA_READS.get(step, ()))
     left = {_index(path): reason for table in tables for path, reason in table.left.items()}
     otherwise = ("unknown", _UNKNOWN) if tables else ("left", left_segments()[segment])
-    return Plan(frozenset(read), frozenset(read) - _repeating(tables) - {0}, left, otherwise)
+    return Plan.of(segment, read, _repeating(tables), left, otherwise)
 
 
 def _repeating(tables: list[Table]) -> frozenset[int]:
@@ -77,7 +93,7 @@ def _entry(segment: str, number: int, index: int, kind: str, reason: str) -> Unm
     return Unmapped(f"{segment}[{number}]-{index}", kind, reason)
 
 
-_NO_PLAN = Plan(frozenset(), frozenset(), {}, ("unknown", "no rule of this message mentions this segment"))
+_NO_PLAN = Plan.of("", _NONE, _NONE, {}, ("unknown", "no rule of this message mentions this segment"))
 
 
 def account(assembly: Assembly) -> tuple[Unmapped, ...]:
@@ -98,14 +114,16 @@ def account(assembly: Assembly) -> tuple[Unmapped, ...]:
 
 
 def _of(fields: Segment, number: int, plan: Plan) -> Iterator[Unmapped]:
-    read, name = plan.read, fields[0]
-    for index, value in enumerate(fields):
-        if value and index not in read and value.strip("^~& "):
+    for index in plan.rest:
+        if fields[index] and fields[index].strip("^~& "):
             kind, reason = ("left", plan.left[index]) if index in plan.left else plan.otherwise
-            yield _entry(name, number, index, kind, reason)
+            yield _entry(fields[0], number, index, kind, reason)
+    for index in range(plan.width, len(fields)):
+        if fields[index].strip("^~& "):
+            yield _entry(fields[0], number, index, *plan.otherwise)
     for index in fields.whole:
         if index in plan.single:
-            yield _entry(name, number, index, "left", _REPEATED)
+            yield _entry(fields[0], number, index, "left", _REPEATED)
 
 
 def _all(fields: Segment, number: int, kind: str, reason: str) -> Iterator[Unmapped]:

@@ -6,12 +6,11 @@ from typing import Any
 
 from mappers.engine import Converter, Table, as_converter, compile_table, load
 from mappers.hl7v2.context import MessageContext
-from mappers.hl7v2.datatypes import coded_by, date_time, in_table, text
+from mappers.hl7v2.datatypes import coded_only, date_time, in_table, text
 from mappers.hl7v2.dialect import HL7v2Dialect, components
 from mappers.hl7v2.identifiers import identifier_system, identifier_type
 from mappers.hl7v2.people import interpreter, organization, participant, practitioner, provider_identifier, referring
 from mappers.hl7v2.registry import CONVERTERS
-from profiles import canonical
 
 PACKAGE = "mappers.hl7v2"
 _HL7 = "http://terminology.hl7.org/CodeSystem/"
@@ -19,16 +18,9 @@ _HL7 = "http://terminology.hl7.org/CodeSystem/"
 
 def _datatypes(dialect: HL7v2Dialect, converters: dict[str, Converter]) -> None:
     for datatype in load(PACKAGE, "tables/datatypes.toml")["datatype"]:
-        convert = as_converter(compile_table(datatype["row"], dialect, nested=True), components)
-        needs = datatype.get("needs")
-        converters[datatype["name"]] = _needing(dialect.first(needs), convert) if needs else convert
-
-
-def _needing(get: Any, convert: Converter) -> Converter:
-    def run(value: str, context: MessageContext) -> Any:
-        return convert(value, context) if get(components(value)) else None
-
-    return run
+        needs = dialect.first(datatype["needs"]) if "needs" in datatype else None
+        table = compile_table(datatype["row"], dialect, nested=True)
+        converters[datatype["name"]] = as_converter(table, components, needs=needs)
 
 
 def _references(converters: dict[str, Converter]) -> dict[str, Converter]:
@@ -62,7 +54,7 @@ _SEGMENT_CONVERTERS: Mapping[str, Converter] = {
     "admission-type": in_table(f"{_HL7}v2-0007"),
     "hospital-service": in_table(f"{_HL7}v2-0069"),
     "discharge-disposition": in_table(f"{_HL7}v2-0112"),
-    "verification-status": coded_by("v2-0052", canonical.CONDITION_VERIFICATION),
+    "verification-status": coded_only("v2-0052"),
 }
 
 

@@ -167,17 +167,30 @@ def interpretation(value: str, context: MessageContext) -> dict[str, Any] | None
     return made if "^" in value else {"text": written} if written else None
 
 
-def coded_by(name: str, table_system: str | None = None) -> Converter:
+def coded_by(name: str) -> Converter:
     """A converter for a coded field whose codes a ConceptMap translates; other codes stay with their own system."""
+    codes = code_map(name)
 
     def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
-        known = code_map(name).coding(value.partition("^")[0].strip())
+        known = codes.coding(value.partition("^")[0].strip())
         if known is not None:
             return {"coding": [known]}
-        made = codeable_concept(value, context)
-        if made and table_system and "^" not in value:
-            made["coding"][0] = {"system": table_system, **made["coding"][0]}
-        return made
+        words = text(value, context)
+        return codeable_concept(value, context) if "^" in value else {"text": words} if words else None
+
+    return convert
+
+
+def coded_only(name: str) -> Converter:
+    """A converter for a field that FHIR binds to what a ConceptMap gives: no other code gets in."""
+    codes = code_map(name)
+
+    def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
+        known = codes.coding(value.partition("^")[0].strip())
+        if known is None:
+            words = f"The code is not in the concept map {name} and was left out. Add it there, or correct it."
+            context.warn("code-invalid", words)
+        return {"coding": [known]} if known else None
 
     return convert
 

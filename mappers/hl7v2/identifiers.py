@@ -3,6 +3,7 @@
 Source: HL7 v2-to-FHIR 1.0.0, CX, EI, HD and XTN maps.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from mappers.codesystems import (
@@ -21,6 +22,7 @@ from mappers.hl7v2.parse import unescape
 from profiles import canonical
 
 
+@lru_cache(1024)
 def authority(value: str) -> str | None:
     """The system of an HD: its OID, UUID or URI, or a name that leaves no doubt; None for a sender's own name."""
     namespace, universal, kind = ([part.strip() for part in value.split("&")] + ["", ""])[:3]

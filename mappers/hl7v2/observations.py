@@ -69,7 +69,7 @@ def observe(fields: Segment, group: Group, context: MessageContext) -> Resource 
         )
         return None
     resource["subject"] = dict(context.subject)
-    if "effectiveDateTime" not in resource:
+    if not fields[14]:  # a time that is there but can not be read is not replaced by another
         resource.update(group.effective)
     if "status" not in resource:
         resource["status"] = _status(fields, group, context)
@@ -141,7 +141,7 @@ def finish(group: Group, context: MessageContext) -> list[Finding]:
         if kind.category is None and group.laboratory:
             kind = Kind(kind.key, kind.loinc, "laboratory", LABORATORY)
         if kind.category is not None:
-            resource["category"] = [concept(canonical.OBSERVATION_CATEGORY, kind.category)]
+            resource["category"] = [{"coding": [{"system": canonical.OBSERVATION_CATEGORY, "code": kind.category}]}]
         resource["id"] = _identity(finding, group, context)
         profile = claim(resource, kind)
         if profile is not None:

@@ -10,11 +10,13 @@ Source: HL7 v2.9 chapter 2 (encoding rules, escape sequences), chapter 2C table 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from profiles.issue import Issue, Severity, warning
 
 STANDARD = "|^~\\&"
 MAX_SEGMENTS = 100_000
+DEFAULT_WIDTH = 8  # fields of a segment that no table reads
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r") + b"\x7f"
 _LETTERS = "^~\\&"
 _CHARSETS = {
@@ -46,9 +48,6 @@ class Segment(list[str]):
 
     def settle(self, width: int, text: str, divider: str) -> None:
         """Empties nulls, cuts at the divider, fills up to the width. `text` is what was split into the fields."""
-        missing = width - len(self)
-        if missing > 0:
-            self += _EMPTY[missing]
         if NULL in text:
             self[:] = ["" if value == NULL else value for value in self]
         if divider in text:
@@ -58,6 +57,9 @@ class Segment(list[str]):
                 self[index] = "" if first == NULL else first
         else:
             self.whole = _NOTHING
+        missing = width - len(self)
+        if missing > 0:
+            self += _EMPTY[missing]
 
     def full(self, index: int) -> str:
         """The full text of one field."""
@@ -96,7 +98,7 @@ def parse(data: bytes, widths: Mapping[str, int]) -> Message | Issue:
     data = data.strip(b"\x0b\x1c\r\n \t")
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:].lstrip()
-    problem = _not_a_message(data)
+    problem = _not_a_message(data[:12])
     if problem is not None:
         return problem
     issues: list[Issue] = []
@@ -111,7 +113,9 @@ def _fatal(location: str, text: str) -> Issue:
     return Issue(Severity.FATAL, "structure", location, text)
 
 
+@lru_cache(256)
 def _not_a_message(data: bytes) -> Issue | None:
+    """What is wrong with the first bytes, which hold the separators; None if nothing is."""
     if not data.startswith(b"MSH"):
         return _fatal("MSH", "The input does not start with an MSH segment. Send one HL7 v2 message in ER7 form.")
     head = data[3:9]
@@ -198,7 +202,8 @@ def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list
     heads: list[str] = []
     tails: dict[int, list[str]] = {}
     for line in text.split("\r") if "\r" in text else text.split("\n"):
-        line = line.strip("\n")
+        if line[:1] == "\n" or line[-1:] == "\n":
+            line = line.strip("\n")
         if line[3:4] == "|" or len(line) == 3:
             heads.append(line)
         elif line and heads and not line.isspace():
@@ -220,7 +225,8 @@ def _segment(line: str, widths: Mapping[str, int]) -> Segment:
     name = fields[0]
     if name == "MSH":
         fields[1:2] = ["|", ""]  # the separators are no content, and would be taken for repetitions and nulls
-    fields.settle(widths.get(name, 8), line if name != "MSH" else line[9:], "~")
+        line = line[9:]
+    fields.settle(widths.get(name, DEFAULT_WIDTH), line, "~")
     return fields
 
 

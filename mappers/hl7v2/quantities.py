@@ -45,9 +45,15 @@ def quantity(number: Decimal, raw_unit: str, comparator: str = "") -> dict[str, 
 _COMPARATORS = ("<=", ">=", "<", ">")
 
 
+def _warn_unit(context: MessageContext) -> None:
+    context.warn("code-invalid", "The unit is not UCUM as we know it and was kept as text. Send UCUM.", path="OBX-6")
+
+
 def nm(value: str, context: MessageContext, raw_unit: str) -> tuple[str, Any] | None:
     """NM as Quantity. `<15`, which NM does not allow, keeps its comparator, with a warning; other text is no number."""
     number = decimal(value)
+    if raw_unit and "code" not in unit(raw_unit):
+        _warn_unit(context)
     if number is not None:
         return "Quantity", quantity(number, raw_unit)
     stripped = unescape(value).strip()
@@ -65,6 +71,8 @@ def sn(value: str, context: MessageContext, raw_unit: str) -> tuple[str, Any] | 
     """SN as Quantity, Range, Ratio or string."""
     comparator, first, separator, second = (unescape(part).strip() for part in components(value)[:4])
     low, high = decimal(first), decimal(second)
+    if raw_unit and "code" not in unit(raw_unit):
+        _warn_unit(context)
     if separator in (":", "/") and low is not None and high is not None:
         return "Ratio", {"numerator": {"value": low}, "denominator": {"value": high}}
     if separator == "-" and low is not None and high is not None:
@@ -110,7 +118,7 @@ def _closed_range(written: str) -> tuple[Decimal, Decimal] | None:
 def reference_range(value: str, context: MessageContext, raw_unit: str) -> dict[str, Any] | None:
     """OBX-7: always the text; low and high for two numbers only: FHIR's limits are inclusive and `<130` is not."""
     words = text(value, context)
-    if not words:
+    if not words or not any(map(str.isalnum, words)):
         return None
     ends = _closed_range(words)
     if ends is None:

@@ -218,14 +218,17 @@ def identities(participant_id: str, found: Match) -> tuple[PatientIdentity, ...]
 
 async def assess(participant_id: str, patient_id: str, context: Context) -> Changeset:
     """Has the patient's running care periods looked at: there are new values."""
-    conditions = (Where("participant_id", "==", participant_id), Where("patient_id", "==", patient_id))
+    tracks = context.settings.participant(participant_id).tracks
+    running = tuple(f"{patient_id}|{track}" for track in tracks)
+    conditions = (Where("participant_id", "==", participant_id), Where("active_key", "in", running))
     periods = await context.store.find(CarePeriod, *conditions)
+    if not periods:
+        return Changeset()
     now = context.clock.now()
     return Changeset(
         jobs=tuple(
             NewJob(participant_id=participant_id, kind=JobKind.ASSESS, key=period.id, due_at=now)
             for period in periods
-            if period.active_key is not None
         )
     )
 

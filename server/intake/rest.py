@@ -43,7 +43,7 @@ async def create(request: Request) -> FhirResponse:
             return _answer(request, existing, 200)
         name = f"{received.agent} {received.sha256}"
         resource = {**resource, "id": hashlib.sha256(name.encode()).hexdigest()[:32]}
-        done = await write(resource, received, context_of(request))
+        done = await write(resource, received, context_of(request), fresh=kind != "Patient")
         return _answer(request, done.stored, 200 if kind == "Patient" and done.change != "created" else 201)
 
     return await kept_if_refused(request, received, work)
@@ -102,17 +102,17 @@ async def vread(request: Request) -> FhirResponse:
     return reply(request, earlier.body, 200, etag=f'W/"{version}"')
 
 
-async def write(resource: Resource, received: Received, context: Context) -> Put:
-    """Stores one checked resource and ends its message, as one transaction. Raises Refused."""
+async def write(resource: Resource, received: Received, context: Context, *, fresh: bool = False) -> Put:
+    """Stores one checked resource and ends its message, as one transaction. `fresh`: the id is most likely new."""
     for _ in range(TRIES):
         try:
-            return await _write(resource, received, context)
+            return await _write(resource, received, context, fresh=fresh)
         except Conflict:
-            continue
+            fresh = False
     raise StoreUnavailable("others keep changing the same record", retry_after_seconds=1.0)
 
 
-async def _write(resource: Resource, received: Received, context: Context) -> Put:
+async def _write(resource: Resource, received: Received, context: Context, *, fresh: bool) -> Put:
     at = context.clock.now()
     extra = Changeset()
     participant_id = received.participant_id
@@ -130,6 +130,7 @@ async def _write(resource: Resource, received: Received, context: Context) -> Pu
         received_id=received.id,
         at=at,
         context=context,
+        fresh=fresh,
     )
     if patient_id is not None and done.change != "unchanged":
         extra += await assess(participant_id, patient_id, context)

@@ -22,8 +22,9 @@ async def open_window(job: Job, context: Context) -> Changeset:
     if found is None or found[0].state is not ReportState.SCHEDULED:
         return Changeset()
     report, calendar = found
-    if calendar.today < report.opens:
-        return Changeset(jobs=(window_job(calendar, JobKind.OPEN_WINDOW, report, report.opens),))
+    safe = report.opens + timedelta(days=calendar.rules.edge_margin_days.value)
+    if calendar.today < safe:
+        return Changeset(jobs=(window_job(calendar, JobKind.OPEN_WINDOW, report, safe),))
     return Changeset(replace=(replace(report, state=ReportState.OPEN),), jobs=(assess_job(calendar),))
 
 
@@ -96,9 +97,7 @@ async def _stuck(report: Report, calendar: Calendar, context: Context) -> Change
     return await told(calendar, context, kind="late", subject=f"report/{report.id}", text=text)
 
 
-async def due(
-    context: Context, *, participant_id: str | None = None, on: date | None = None
-) -> tuple[DueWork, ...]:
+async def due(context: Context, *, participant_id: str | None = None, on: date | None = None) -> tuple[DueWork, ...]:
     """The work list of `access-facade due`: open reports by urgency on a day, of one participant or of all."""
     lines: list[DueWork] = []
     for entity_id, participant in context.settings.participants.items():

@@ -16,7 +16,10 @@ R = TypeVar("R", bound=Record)
 
 
 class Where(NamedTuple):
-    """One condition on one column; conditions are joined by AND. `in` takes a tuple. A blind column takes `==`."""
+    """One condition on one column; conditions are joined by AND. `in` takes a tuple; `== None` finds empty columns.
+
+    A blind column takes `==` only, beside `participant_id ==`: each participant has its own hashes. A sealed one none.
+    """
 
     column: str
     operator: Literal["==", "<", "<=", ">", ">=", "in"]
@@ -84,7 +87,7 @@ class Store(Protocol):
         descending: bool = False,
         limit: int | None = None,
     ) -> Sequence[R]:
-        """Rows that meet all conditions, ordered by one column, then by key."""
+        """Rows that meet all conditions, ordered by one column, then by key; `descending` turns both round."""
         ...
 
     async def count(self, kind: type[Record], *where: Where) -> int:

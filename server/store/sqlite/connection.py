@@ -27,12 +27,16 @@ def create_file(path: Path) -> None:
 def open_writer(path: Path) -> sqlite3.Connection:
     """The writing connection: every commit is on disk when it returns."""
     connection = _connect(path)
-    _use_wal(connection)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: pages rewritten often are copied back once
-    connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
-    connection.execute("PRAGMA cache_size = -32000")
-    connection.execute("PRAGMA temp_store = MEMORY")  # nothing of ours in temporary files
+    try:
+        _use_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: pages rewritten often are copied back once
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+        connection.execute("PRAGMA cache_size = -32000")
+        connection.execute("PRAGMA temp_store = MEMORY")  # nothing of ours in temporary files
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -14,6 +14,7 @@ from server.store.sqlite.ddl import columns, quoted
 
 R = TypeVar("R", bound=Record)
 SHORT: Final = 20  # most rows that are read in the event loop's own thread
+FEW: Final = 8  # values of an IN over a unique index
 _OPERATORS: Final = frozenset({"==", "<", "<=", ">", ">=", "in"})
 
 
@@ -89,8 +90,18 @@ def is_point(statements: Statements[Any], where: Sequence[Where]) -> bool:
 
 
 def is_short(statements: Statements[Any], where: Sequence[Where], order_by: str | None, limit: int | None) -> bool:
-    """Whether the rows asked for are a few neighbours in the primary key: nothing to sort, nothing to skip."""
-    if order_by is not None or limit is None or limit > SHORT:
+    """Whether the rows asked for are surely few: by a unique index, or neighbours in the primary key up to a limit."""
+    if order_by is not None:
+        return False
+    few = {
+        condition.column
+        for condition in where
+        if (condition.operator == "==" and condition.value is not None)
+        or (condition.operator == "in" and len(condition.value) <= FEW)
+    }
+    if any(index <= few for index in statements.unique):
+        return True
+    if limit is None or limit > SHORT:
         return False
     fixed = {condition.column for condition in where if condition.operator == "==" and condition.value is not None}
     return len(fixed) == len(where) and fixed == set(statements.table.key[: len(fixed)])

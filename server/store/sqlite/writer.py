@@ -97,6 +97,7 @@ class Writer:
         self._audit_insert = audit_insert
         self._queue: deque[_Work] = deque()
         self._busy = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._refusal: str | None = None
         self._idle: asyncio.Future[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="store-disk")
@@ -110,17 +111,19 @@ class Writer:
         """
         if self._refusal is not None:
             raise StoreUnavailable(self._refusal)
+        self._forget_closed_loop()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._queue.append(_Work(run, rows, future))
         if not self._busy:
-            self._busy = True
+            self._busy, self._loop = True, loop
             loop.call_soon(self._next, loop)  # not at once: other tasks of this turn join the group
         return await future
 
     async def close(self) -> None:
         """Takes no more work, finishes what is queued, closes the connection. Idempotent."""
         self._refusal = self._refusal or _CLOSED
+        self._forget_closed_loop()
         if self._busy:
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
@@ -128,6 +131,13 @@ class Writer:
         self._connection.close()
 
     # In the event loop's thread:
+
+    def _forget_closed_loop(self) -> None:
+        """What was queued in a loop that has ended is nobody's any more: it was never acknowledged."""
+        if self._busy and self._loop is not None and self._loop.is_closed():
+            self._disk.submit(self._undo).result()  # after what that thread may still be doing
+            self._queue.clear()
+            self._busy = False
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._queue:
@@ -247,10 +257,8 @@ class Writer:
     def _to_loop(self, loop: asyncio.AbstractEventLoop, step: Callable[..., None], *values: Any) -> None:
         try:
             loop.call_soon_threadsafe(step, *values)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed: nobody waits any more, and the lock is not to be kept
             self._undo()
-            self._queue.clear()
-            self._busy = False
 
     # In either:
 

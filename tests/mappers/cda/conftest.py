@@ -13,7 +13,8 @@ CASES = Path(__file__).parents[2] / "cases" / "cda"
 HEAD = """<ClinicalDocument xmlns="urn:hl7-org:v3" xmlns:sdtc="urn:hl7-org:sdtc"
  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><id root="1.2.3" extension="d"/>
 <code code="34133-9" codeSystem="2.16.840.1.113883.6.1"/><effectiveTime value="{time}"/>
-<recordTarget><patientRole><id root="1.2.3.4" extension="p-1"/><patient><name><given>Cy</given><family>Vale</family></name>
+<recordTarget><patientRole><id root="1.2.3.4" extension="p-1"/><patient>
+<name><given>Cy</given><family>Vale</family></name>
 <administrativeGenderCode code="M"/></patient></patientRole></recordTarget>
 <custodian><assignedCustodian><representedCustodianOrganization><id root="1.2.3.5" extension="o"/><name>Clinic</name>
 </representedCustodianOrganization></assignedCustodian></custodian><component><structuredBody>"""
@@ -42,7 +43,8 @@ def wrap() -> Callable[..., bytes]:
     """A whole document around entries of one section."""
 
     def made(code: str, entries: str, *, time: str = "20260301120000-0500") -> bytes:
-        section = f'<component><section><code code="{code}" codeSystem="2.16.840.1.113883.6.1"/>{entries}</section></component>'
+        inner = f'<code code="{code}" codeSystem="2.16.840.1.113883.6.1"/>{entries}'
+        section = f"<component><section>{inner}</section></component>"
         return (HEAD.format(time=time) + section + TAIL).encode()
 
     return made

@@ -150,7 +150,8 @@ def test_systolic_and_diastolic_of_one_organizer_are_one_blood_pressure(read):
 def _reading(code, value, when):
     return (
         '<entry><organizer classCode="CLUSTER" moodCode="EVN"><templateId root="2.16.840.1.113883.10.20.22.4.26"/>'
-        f'<component><observation classCode="OBS" moodCode="EVN"><code code="{code}" codeSystem="2.16.840.1.113883.6.1"/>'
+        '<component><observation classCode="OBS" moodCode="EVN">'
+        f'<code code="{code}" codeSystem="2.16.840.1.113883.6.1"/>'
         f'<statusCode code="completed"/><effectiveTime value="{when}"/>'
         f'<value xsi:type="PQ" value="{value}" unit="mm[Hg]"/></observation></component></organizer></entry>'
     )
@@ -160,7 +161,7 @@ def test_pressures_of_different_organizers_pair_by_equal_time(of):
     """Vendors write one organizer an observation: equal times are one reading, others never are."""
     entries = _reading("8480-6", 130, "20260101") + _reading("8480-6", 140, "20260102")
     entries += _reading("8462-4", 90, "20260102") + _reading("8462-4", 80, "20260101")
-    found = [one for one in _of(of("8716-3", entries), "Observation")]
+    found = _of(of("8716-3", entries), "Observation")
     pairs = [tuple(int(part["valueQuantity"]["value"]) for part in one["component"]) for one in found]
     assert sorted(pairs) == [(130, 80), (140, 90)]
 
@@ -205,7 +206,7 @@ def test_no_known_problems_is_no_condition(of):
 
 
 def test_results_become_a_report_and_its_observations(read):
-    """Reference range, interpretation, comparator, absent value; the report takes its results' time and its author's."""
+    """Reference range, interpretation, comparator, absent value; the report has its results' and its author's time."""
     conversion = read("care-summary")
     report, ldl = _of(conversion, "DiagnosticReport")[0], _loinc(conversion, "13457-7")
     assert (report["effectiveDateTime"], report["issued"]) == ("2026-02-04T08:30:00-05:00", "2026-02-05T12:00:00-05:00")
@@ -283,7 +284,8 @@ def test_the_account_names_all_that_no_resource_carries(read):
 def test_a_planned_observation_is_no_fact(of, mood):
     """Only mood EVN is a fact: a planned weight is a request, never a weight."""
     entry = (
-        f'<entry><observation classCode="OBS" moodCode="{mood}"><code code="29463-7" codeSystem="2.16.840.1.113883.6.1"/>'
+        f'<entry><observation classCode="OBS" moodCode="{mood}">'
+        '<code code="29463-7" codeSystem="2.16.840.1.113883.6.1"/>'
         '<statusCode code="active"/><value xsi:type="PQ" value="80" unit="kg"/></observation></entry>'
     )
     conversion = of("8716-3", entry)

@@ -11,7 +11,7 @@ from profiles import fhir_json
 from profiles.validate import validate
 
 SOURCE = Source("ab" * 32, "2026-02-03T04:05:06Z", "America/New_York")
-QUIET = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.sampled_from(
     [
         "",

@@ -201,6 +201,32 @@ async def test_a_report_that_the_ehr_sent_by_itself_counts(year: Year) -> None:
     assert (await year.report("quarterly")).missing == "blood-pressure,lipids,weight,HbA1c"
 
 
+@pytest.mark.parametrize("kind", ["quarterly", "end-of-period"])
+async def test_a_report_of_another_type_does_not_answer_the_baseline(year: Year, kind: str) -> None:
+    """An unknown quarterly one counts for nothing; an end-of-period one for the end-of-period report."""
+    await year.align()
+    submission = year.submission(Operation.REPORT_DATA, report_type=kind)
+    await year.commit(await schedule.report_result(submission, "success", year.context))
+    assert (await year.states())["baseline 1"] == ("open" if kind == "quarterly" else "cancelled")
+
+
+async def test_a_report_of_a_patient_who_is_not_aligned_has_no_consequence(year: Year) -> None:
+    """An EHR may send what it likes."""
+    submission = year.submission(Operation.REPORT_DATA, report_type="baseline")
+    assert await schedule.report_result(submission, "success", year.context) == Changeset()
+
+
+async def test_without_a_202_time_the_last_post_is_the_day_of_the_submission(year: Year) -> None:
+    """The anchor of the next window is never the day on which the answer was read."""
+    await year.align()
+    await year.everything()
+    (submission,) = await year.all(Submission)
+    sent = replace(submission, accepted_at=None, sent_at=year.moment(0), posts=1)
+    year.clock.at = year.moment(3)
+    await year.commit(await schedule.report_result(sent, "success", year.context))
+    assert (await year.report("quarterly")).opens == year.day(70)
+
+
 @pytest.mark.parametrize("posts", [1, 2])
 async def test_a_duplicate_counts_as_accepted(year: Year, posts: int) -> None:
     """After an uncertain POST it was us (P4); after a single one somebody else reported, which a person has to know."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from server import schedule
 from server.domain.care_period import CarePeriod, CarePeriodState, ReportState
 from server.domain.job import JobKind
-from server.domain.submission import Submission, SubmissionState
+from server.domain.submission import Operation, Submission, SubmissionState
 from server.store.base import Changeset
 
 if TYPE_CHECKING:
@@ -41,8 +41,54 @@ async def test_a_job_that_runs_too_early_puts_itself_back(year: Year) -> None:
     await year.run(schedule.open_window, report.id)
     await year.run(schedule.close_window, report.id)
     assert (await year.report("quarterly")).state is ReportState.SCHEDULED
-    assert (await year.waiting(JobKind.OPEN_WINDOW))[report.id] == report.opens
+    assert (await year.waiting(JobKind.OPEN_WINDOW))[report.id] == report.opens + timedelta(days=1)
     assert (await year.waiting(JobKind.CLOSE_WINDOW))[report.id] == report.closes + timedelta(days=1)
+
+
+@pytest.mark.parametrize(("days", "state"), [(60, ReportState.OPEN), (61, ReportState.MISSED)])
+async def test_the_last_day_belongs_to_the_window(year: Year, days: int, state: ReportState) -> None:
+    """Even if the closing job runs on it: it puts itself back to the day after."""
+    await year.align()
+    year.clock.at = year.moment(days, hour=0)
+    await year.run(schedule.close_window, (await year.report()).id)
+    assert (await year.report()).state is state
+    assert list((await year.waiting(JobKind.CLOSE_WINDOW)).values())[:1] != [year.day(62)]
+
+
+@pytest.mark.parametrize(("days", "opened"), [(70, False), (71, True)])
+async def test_an_opening_job_opens_from_the_safe_day_on(year: Year, days: int, opened: bool) -> None:
+    """Whenever it runs."""
+    await baseline(year)
+    year.clock.at = year.moment(days, hour=0)
+    await year.run(schedule.open_window, (await year.report("quarterly")).id)
+    assert ((await year.report("quarterly")).state is ReportState.OPEN) is opened
+
+
+async def test_a_reminder_on_the_last_day_says_so_and_none_comes_after(year: Year) -> None:
+    """Day 60 of the baseline."""
+    await year.align()
+    report = await year.report()
+    year.clock.at = year.moment(60)
+    await year.run(schedule.remind, f"{report.id}|0")
+    assert "today is the last day" in (await year.texts("deadline"))[0]
+    year.clock.at = year.moment(61)
+    await year.run(schedule.remind, f"{report.id}|0")
+    assert "today is the last day" in (await year.texts("deadline"))[0]
+
+
+@pytest.mark.parametrize("step", [schedule.open_window, schedule.remind, schedule.close_window])
+async def test_after_the_period_ended_the_calendar_does_nothing(year: Year, step: Any) -> None:
+    """Nor for a report that does not exist."""
+    await year.align()
+    report = await year.report()
+    unaligned = await schedule.unalignment_result(year.submission(Operation.UNALIGN), "unaligned", year.context)
+    await year.commit(unaligned)
+    year.clock.at = year.moment(61)
+    before = await year.texts()
+    await year.run(step, report.id)
+    await year.run(step, "none")
+    assert await year.texts() == before
+    assert (await year.report()).state is ReportState.CANCELLED
 
 
 async def test_reminders_come_14_7_and_2_days_before_the_end_in_one_item(year: Year) -> None:

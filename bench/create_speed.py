@@ -1,0 +1,162 @@
+"""B1: durable creates of single Observations (auth, checks, audit, encryption on) against a bare Starlette echo of the
+same bodies, interleaved in one run. Both servers are single processes on one core, the load comes from the other."""
+
+import asyncio
+import base64
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+
+from bench.load import Load, run
+from server.demo.processes import free_ports
+from server.initialise import initialise
+
+ROUNDS, SECONDS, CONNECTIONS = 5, 3.0, 64
+ECHO = """
+import sys, uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+async def echo(request):
+    return Response(await request.body(), media_type="application/fhir+json")
+app = Starlette(routes=[Route("/fhir/Observation", echo, methods=["POST"])])
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error", access_log=False)
+"""
+
+
+def body(connection: int, number: int, patient: str) -> bytes:
+    """One blood pressure, about 1.3 KB; no two are alike."""
+    when = f"2026-08-{1 + number % 28:02d}T{number // 28 % 24:02d}:{number // 672 % 60:02d}:{connection % 60:02d}-04:00"
+    return json.dumps(
+        {
+            "resourceType": "Observation",
+            "meta": {"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-blood-pressure|6.1.0"]},
+            "identifier": [{"system": "urn:example:reading", "value": f"{connection}-{number}"}],
+            "status": "final",
+            "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}]}],
+            "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure panel"}]},
+            "subject": {"reference": f"Patient/{patient}"},
+            "effectiveDateTime": when,
+            "device": {"display": "Upper-arm cuff"},
+            "component": [
+                {
+                    "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+                    "valueQuantity": {"value": value, "unit": "mmHg", "system": "http://unitsofmeasure.org", "code": "mm[Hg]"},
+                }
+                for code, value in (("8480-6", 110 + number % 40), ("8462-4", 70 + number % 20))
+            ],
+        }
+    ).encode()  # fmt: skip
+
+
+def requests(connection: int, patient: str, token: str, start: int) -> Iterator[bytes]:
+    """POSTs with keep-alive."""
+    number = start
+    while True:
+        content = body(connection, number, patient)
+        head = (
+            f"POST /fhir/Observation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/fhir+json\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        yield head.encode() + content
+        number += 1
+
+
+def _call(url: str, data: bytes, headers: dict[str, str]) -> dict:
+    with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=10) as answer:
+        return json.load(answer)
+
+
+def _pinned(core: int, *arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
+    def pin() -> None:
+        os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+
+    return subprocess.Popen([sys.executable, *arguments], cwd=cwd, preexec_fn=pin, stderr=subprocess.DEVNULL)
+
+
+def _wait(url: str) -> None:
+    import time
+
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"{url} does not answer")
+
+
+def _patient_and_token(facade: str, secret: str) -> tuple[str, str]:
+    basic = base64.b64encode(f"ehr-1:{secret}".encode()).decode()
+    form = {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"}
+    token = _call(f"{facade}/auth/token", b"grant_type=client_credentials", form)["access_token"]
+    patient = {
+        "resourceType": "Patient",
+        "identifier": [{"system": "http://terminology.hl7.org/NamingSystem/cmsMBI", "value": "1EG4TE5MK72"}],
+        "name": [{"family": "Delgado"}],
+        "gender": "female",
+        "birthDate": "1952-03-14",
+    }
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
+    return _call(f"{facade}/fhir/Patient", json.dumps(patient).encode(), headers)["id"], token
+
+
+async def measure(echo_port: int, facade_port: int, patient: str, token: str) -> tuple[list[Load], list[Load]]:
+    """Interleaved rounds; the first of each is a warm-up and not counted."""
+    echo, facade = [], []
+    for turn in range(ROUNDS + 1):
+        start = turn * 1_000_000
+        make = lambda n, s=start: requests(n, patient, token, s)  # noqa: E731
+        echo.append(await run(echo_port, make, connections=CONNECTIONS, seconds=SECONDS))
+        facade.append(await run(facade_port, make, connections=CONNECTIONS, seconds=SECONDS))
+    return echo[1:], facade[1:]
+
+
+def main() -> dict:
+    """Runs it; the result is one JSON object."""
+    os.sched_setaffinity(0, {1 % (os.cpu_count() or 1)})
+    echo_port, facade_port, sandbox_port, mllp_port = free_ports(4)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "facade"
+        made = initialise(folder, demo=True, facade_port=facade_port, sandbox_port=sandbox_port, mllp_port=mllp_port)
+        config = Path(made.config)
+        config.write_text(config.read_text().replace(f'source = "http://127.0.0.1:{sandbox_port}/sandbox/clock"', 'source = "system"').replace("# token_seconds = 300", "token_seconds = 3000"))
+        servers = [
+            _pinned(0, "-c", ECHO, str(echo_port), cwd=folder),
+            _pinned(0, "-m", "server.cli", "serve", "--no-worker", "--config", str(config), cwd=folder),
+        ]
+        try:
+            _wait(f"http://127.0.0.1:{echo_port}/")
+            _wait(f"http://127.0.0.1:{facade_port}/readyz")
+            secret = next(c.client_secret for c in made.clients if c.client_id == "ehr-1")
+            patient, token = _patient_and_token(f"http://127.0.0.1:{facade_port}", secret)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                echo, facade = runner.run(measure(echo_port, facade_port, patient, token))
+        finally:
+            for server in servers:
+                server.terminate()
+                server.wait()
+    ratios = [ours.per_second / theirs.per_second for theirs, ours in zip(echo, facade, strict=True)]
+    return {
+        "benchmark": "B1 durable create / bare echo",
+        "ratio": round(statistics.median(ratios), 3),
+        "goal": 0.15,
+        "echo_per_second": round(statistics.median(load.per_second for load in echo)),
+        "creates_per_second": round(statistics.median(load.per_second for load in facade)),
+        "p99_ms": round(statistics.median(load.percentile(0.99) for load in facade), 1),
+        "statuses": facade[-1].statuses,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
