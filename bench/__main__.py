@@ -32,7 +32,11 @@ def main() -> int:
         results[name] = json.loads(done.stdout[done.stdout.index("{") :])
         console.print_json(data=results[name])
     RESULTS.mkdir(exist_ok=True)
-    about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(), "cores": os.cpu_count()}
+    about = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
     (RESULTS / "latest.json").write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
     console.print(f"Written to {RESULTS / 'latest.json'}")
     return failed

@@ -16,9 +16,11 @@ from pathlib import Path
 import uvloop
 
 from bench.load import Load, run
+from profiles.canonical import UCUM
 from server.demo.processes import free_ports
 from server.initialise import initialise
 
+CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 ROUNDS, SECONDS, CONNECTIONS = 5, 3.0, 64
 ECHO = """
 import sys, uvicorn
@@ -41,7 +43,7 @@ def body(connection: int, number: int, patient: str) -> bytes:
             "meta": {"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-blood-pressure|6.1.0"]},
             "identifier": [{"system": "urn:example:reading", "value": f"{connection}-{number}"}],
             "status": "final",
-            "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}]}],
+            "category": [{"coding": [{"system": CATEGORY, "code": "vital-signs"}]}],
             "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure panel"}]},
             "subject": {"reference": f"Patient/{patient}"},
             "effectiveDateTime": when,
@@ -49,7 +51,7 @@ def body(connection: int, number: int, patient: str) -> bytes:
             "component": [
                 {
                     "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
-                    "valueQuantity": {"value": value, "unit": "mmHg", "system": "http://unitsofmeasure.org", "code": "mm[Hg]"},
+                    "valueQuantity": {"value": value, "unit": "mmHg", "system": UCUM, "code": "mm[Hg]"},
                 }
                 for code, value in (("8480-6", 110 + number % 40), ("8462-4", 70 + number % 20))
             ],
@@ -130,7 +132,11 @@ def main() -> dict:
         folder = Path(name) / "facade"
         made = initialise(folder, demo=True, facade_port=facade_port, sandbox_port=sandbox_port, mllp_port=mllp_port)
         config = Path(made.config)
-        config.write_text(config.read_text().replace(f'source = "http://127.0.0.1:{sandbox_port}/sandbox/clock"', 'source = "system"').replace("# token_seconds = 300", "token_seconds = 3000"))
+        config.write_text(
+            config.read_text()
+            .replace(f'source = "http://127.0.0.1:{sandbox_port}/sandbox/clock"', 'source = "system"')
+            .replace("# token_seconds = 300", "token_seconds = 3000")
+        )
         servers = [
             _pinned(0, "-c", ECHO, str(echo_port), cwd=folder),
             _pinned(0, "-m", "server.cli", "serve", "--no-worker", "--config", str(config), cwd=folder),

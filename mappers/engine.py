@@ -23,7 +23,9 @@ A row (TOML, one rule a row):
     left     why this field is left out on purpose: nothing is written, the account says so
     source   guide, version and place
 
-Nothing here raises on input: a converter that can not make sense of a value reports an Issue and returns None.
+Nothing here raises on input: a converter that can not make sense of a value reports an Issue and returns None; the
+engine then notes the place in `context.lost`, from which, with `table.reads` and `table.left`, a source makes its
+loss account.
 """
 
 import tomllib

@@ -7,7 +7,6 @@ is passed over here: the structure check has already refused it.
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -378,7 +377,7 @@ def _unseen(value: Any, scope: Scope) -> bool:
 def _refuse_unsliced(label: str, name: str, slices: list[_Slice], value: Any, place: Place, run: Run) -> None:
     known = [each.name for each in slices]
     own = value.get("name") if type(value) is dict else None
-    near = get_close_matches(own, known, n=1) if type(own) is str and len(own) < 64 else []
-    hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}."
+    near = run.near(own, known) if type(own) is str else None
+    hint = f"did you mean {near}?" if near else f"it knows {', '.join(known)}."
     called = f" called {element_name(own)}" if type(own) is str else ""
     run.error("invalid", place, f"{label} knows no {name}{called}; {hint}")

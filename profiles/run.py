@@ -1,11 +1,16 @@
 """What one validation carries along: the issues found, and the resources that references may point to."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from profiles.issue import Issue, Severity
 from profiles.place import Place, render
 
+MAX_ISSUES = 500  # of one resource: a hostile body must not buy a longer answer than it is worth
+_MAX_HINTS = 20
+_MAX_WORD = 64
 _VERSIONED = re.compile(r"/_history/[^/]+$")
 _TYPE_AND_ID = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})$")
 
@@ -80,12 +85,13 @@ class Run:
     `broken` counts the errors of structure so far; `sound` says whether the resource whose profiles run has none.
     """
 
-    __slots__ = ("broken", "checked", "issues", "named", "scope", "sound")
+    __slots__ = ("_hints", "broken", "checked", "issues", "named", "scope", "sound")
 
     def __init__(self, named: tuple[str, ...] = ()) -> None:
         self.issues: list[Issue] = []
         self.named = named
         self.scope: Scope = Scope({})
+        self._hints = 0
         self.broken = 0
         self.sound = True
         self.checked: set[tuple[int, str]] = set()  # (identity of the resource, profile URL)
@@ -97,12 +103,26 @@ class Run:
 
     def error(self, code: str, place: Place, text: str) -> None:
         """Adds an error at the place."""
-        self.issues.append(Issue(Severity.ERROR, code, render(place), text))
+        self._add(Severity.ERROR, code, place, text)
 
     def warning(self, code: str, place: Place, text: str) -> None:
         """Adds a warning at the place."""
-        self.issues.append(Issue(Severity.WARNING, code, render(place), text))
+        self._add(Severity.WARNING, code, place, text)
 
     def information(self, code: str, place: Place, text: str) -> None:
         """Adds a note at the place."""
-        self.issues.append(Issue(Severity.INFORMATION, code, render(place), text))
+        self._add(Severity.INFORMATION, code, place, text)
+
+    def near(self, word: str, known: Iterable[str]) -> str | None:
+        """The known name that the word was probably meant to be; only for the first few words, because it is slow."""
+        self._hints += 1
+        if self._hints > _MAX_HINTS or len(word) > _MAX_WORD:
+            return None
+        return next(iter(get_close_matches(word, known, n=1, cutoff=0.75)), None)
+
+    def _add(self, severity: Severity, code: str, place: Place, text: str) -> None:
+        if len(self.issues) < MAX_ISSUES:
+            self.issues.append(Issue(severity, code, render(place), text))
+        elif len(self.issues) == MAX_ISSUES:
+            rest = f"More than {MAX_ISSUES} findings: the rest is left out; correct these first."
+            self.issues.append(Issue(Severity.ERROR, "too-costly", "", rest))

@@ -9,7 +9,6 @@ Places are linked tuples and texts are made only for a finding: a sound node cos
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from profiles import library, references, rules
@@ -138,8 +137,8 @@ def _reference(value: Json, place: Place, run: Run) -> None:
 
 
 def _unknown(key: str, handlers: dict[str, Handler], place: Place, run: Run) -> None:
-    near = get_close_matches(key, handlers, n=1, cutoff=0.75) if len(key) < 64 else []
-    hint = f"did you mean {near[0]}?" if near else "remove it, or put it into an extension."
+    near = run.near(key, handlers)
+    hint = f"did you mean {near}?" if near else "remove it, or put it into an extension."
     run.refuse("structure", (place, element_name(key), -1), f"FHIR R4 defines no such element here; {hint}")
 
 

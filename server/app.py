@@ -30,7 +30,6 @@ from server.store.base import Where
 from server.wiring import wired
 from server.worker import Worker
 
-
 Wiring = Callable[[Settings], AbstractAsyncContextManager[Context]]
 
 

@@ -163,12 +163,13 @@ def demo(
     track: Annotated[str, typer.Option(help="CKM for now.")] = "CKM",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the folder and the processes for a look.")] = False,
     json_: Json = False,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw the timeline into this file.")] = None,
 ) -> None:
     """A whole care year through real processes and real sockets on a simulated clock."""
     from server.demo import story
 
     with _plain_errors():
-        raise typer.Exit(story.play(track=track, keep=keep, json_output=json_))
+        raise typer.Exit(story.play(track=track, keep=keep, json_output=json_, svg=svg))
 
 
 @app.command()

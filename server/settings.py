@@ -3,17 +3,19 @@
 Paths in the file are relative to the file. Secrets are files, never values.
 """
 
+import difflib
 import os
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from server.domain.errors import BadConfiguration
 
+T = TypeVar("T")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AUTH_METHODS = frozenset({"private_key_jwt", "client_secret_basic", "client_secret_post", "auto"})
 ROLES = frozenset({"ehr", "hie", "pcp", "operator"})
@@ -49,9 +51,9 @@ class CmsEndpoint:
 class Author:
     """Who signs reports and care updates: the clinical director. `npi` is a National Provider Identifier."""
 
-    npi: str
-    family: str
-    given: str
+    npi: str = ""
+    family: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,33 +148,79 @@ def load(path: Path) -> Settings:
         raise BadConfiguration(f"{path}: {bad}") from None
 
 
+# Where the keys of the small tables go: table -> key -> field of Settings.
+TABLES: dict[str, dict[str, str]] = {
+    "store": {"url": "store_url", "key_file": "key_file"},
+    "serve": {name: name for name in ("host", "port", "max_body_bytes", "max_bundle_entries", "token_seconds")},
+    "worker": {
+        "concurrency": "worker_concurrency",
+        "idle_seconds": "worker_idle_seconds",
+        "lease_seconds": "lease_seconds",
+        "mailbox_seconds": "mailbox_seconds",
+    },
+    "clock": {"source": "clock_url"},
+    "coordination": {"subscriber_hosts": "subscriber_hosts"},
+}
+OTHERS = ("base_url", "participant", "client", "mllp")
+
+
 def _settings(path: Path, data: dict[str, Any]) -> Settings:
     here = path.parent
-    participants = {p["entity_id"]: _participant(here, p) for p in data.get("participant", [])}
-    settings = Settings(
+    _known("the file", data, (*TABLES, *OTHERS))
+    flat: dict[str, Any] = {}
+    for name, keys in TABLES.items():
+        _known(f"[{name}]", data.get(name, {}), keys)
+        flat |= {keys[key]: value for key, value in data.get(name, {}).items()}
+    if flat.get("clock_url") == "system":
+        del flat["clock_url"]
+    participants = _named("participant", "entity_id", [_participant(here, p) for p in data.get("participant", [])])
+    clients = [_built(Client, c, here, "[[client]]") for c in data.get("client", [])]
+    settings = _built(
+        Settings,
+        flat | {"store_url": _store_url(here, data["store"]["url"])},
+        here,
+        "[store]",
         path=path,
         base_url=data["base_url"].rstrip("/"),
-        store_url=_store_url(here, data["store"]["url"]),
-        key_file=here / data["store"]["key_file"],
         participants=participants,
-        clients={c["client_id"]: _client(here, c) for c in data.get("client", [])},
-        mllp=_mllp(data["mllp"], participants) if "mllp" in data else None,
-        clock_url=_clock(data.get("clock", {}).get("source", "system")),
-        **_given(data.get("serve", {}), "host", "port", "max_body_bytes", "max_bundle_entries", "token_seconds"),
-        **_prefixed(data.get("worker", {}), concurrency="worker_concurrency", idle_seconds="worker_idle_seconds"),
-        **_given(data.get("worker", {}), "lease_seconds", "mailbox_seconds"),
-        subscriber_hosts=tuple(data.get("coordination", {}).get("subscriber_hosts", ())),
+        clients=_named("client", "client_id", clients),
+        mllp=_mllp(data["mllp"], here, participants) if "mllp" in data else None,
     )
     _check(settings)
     return settings
 
 
-def _given(table: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: table[name] for name in names if name in table}
+def _known(where: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
+    """A key that is not known is most likely mistyped: it is refused, never passed over."""
+    for key in table:
+        if key not in names:
+            near = difflib.get_close_matches(key, list(names), 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(names))}"
+            raise ValueError(f"{where} has the key {key}, which is not known: {hint}")
 
 
-def _prefixed(table: dict[str, Any], **names: str) -> dict[str, Any]:
-    return {target: table[name] for name, target in names.items() if name in table}
+def _named(what: str, key: str, items: list[T]) -> dict[str, T]:
+    names = [getattr(item, key) for item in items]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two [[{what}]] have the {key} {name}: remove or rename one")
+    return dict(zip(names, items, strict=True))
+
+
+def _built(kind: type[T], table: Mapping[str, Any], here: Path, where: str, **made: Any) -> T:
+    """The dataclass of a table: its keys are the fields; paths are relative to the file; lists become tuples."""
+    known = {each.name: each for each in fields(cast(Any, kind)) if each.name not in made}
+    _known(where, table, known)
+    for each in known.values():
+        if each.name not in table and each.default is MISSING and each.default_factory is MISSING:
+            raise ValueError(f"{where}: the key {each.name!r} is missing")
+    return kind(**{name: _value(known[name].type, value, here) for name, value in table.items()}, **made)
+
+
+def _value(declared: Any, value: Any, here: Path) -> Any:
+    if declared is Path or Path in get_args(declared):
+        return here / value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _store_url(here: Path, url: str) -> str:
@@ -180,57 +228,28 @@ def _store_url(here: Path, url: str) -> str:
     return url if relative == url or Path(relative).is_absolute() else f"sqlite:///{here / relative}"
 
 
-def _clock(source: str) -> str | None:
-    return None if source == "system" else source
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
-
-
-def _file(here: Path, table: dict[str, Any], name: str) -> Path | None:
-    return here / table[name] if name in table else None
-
-
 def _participant(here: Path, table: dict[str, Any]) -> Participant:
-    cms = table["cms"]
-    polling = _tuples(cms.get("polling", {}))
-    author = table.get("author", {})
-    return Participant(
-        entity_id=table["entity_id"],
-        name=table["name"],
-        payer_id=table["payer_id"],
-        author=Author(author.get("npi", ""), author.get("family", ""), author.get("given", "")),
-        mailbox=_file(here, table, "mailbox"),
-        cms=CmsEndpoint(
-            base_url=cms["base_url"].rstrip("/"),
-            token_url=cms["token_url"],
-            client_id=cms["client_id"],
-            private_key_file=_file(here, cms, "private_key_file"),
-            client_secret_file=_file(here, cms, "client_secret_file"),
-            polling=Polling(**polling),
-            **_given(cms, "auth_method", "scope", "timeout_seconds"),
-        ),
-        **_tuples(_given(table, "tracks", "reporting", "time_zone")),
+    table = dict(table)
+    where = f"[[participant]] {table.get('entity_id', '')}".rstrip()
+    cms = dict(table.pop("cms", {}))
+    polling = _built(Polling, cms.pop("polling", {}), here, f"{where} [participant.cms.polling]")
+    for url in ("base_url", "token_url"):
+        if url in cms:
+            cms[url] = cms[url].rstrip("/")
+    return _built(
+        Participant,
+        table,
+        here,
+        where,
+        author=_built(Author, table.pop("author", {}), here, f"{where} [participant.author]"),
+        cms=_built(CmsEndpoint, cms, here, f"{where} [participant.cms]", polling=polling),
     )
 
 
-def _client(here: Path, table: dict[str, Any]) -> Client:
-    return Client(
-        client_id=table["client_id"],
-        participant=table["participant"],
-        role=table["role"],
-        scope=table["scope"],
-        jwks_url=table.get("jwks_url"),
-        jwks_file=_file(here, table, "jwks_file"),
-        client_secret_file=_file(here, table, "client_secret_file"),
-    )
-
-
-def _mllp(table: dict[str, Any], participants: Mapping[str, Participant]) -> Mllp:
+def _mllp(table: dict[str, Any], here: Path, participants: Mapping[str, Participant]) -> Mllp:
     if "participant" not in table and len(participants) != 1:
         raise ValueError("[mllp] participant is missing: name the participant whose messages come in there")
-    return Mllp(**{"participant": next(iter(participants)), **table})
+    return _built(Mllp, {"participant": next(iter(participants)), **table}, here, "[mllp]")
 
 
 def _check(settings: Settings) -> None:

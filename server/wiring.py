@@ -7,6 +7,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
 
+from profiles.validate import prepare
 from server.clock import Clock, SandboxClock, SystemClock
 from server.cms.client import transports
 from server.context import Context
@@ -17,6 +18,7 @@ from server.store.opening import open_store
 @contextlib.asynccontextmanager
 async def wired(settings: Settings) -> AsyncIterator[Context]:
     """The context of one process; closed in order when the block ends."""
+    prepare()  # compiles the checks, so that the first request does not wait for it
     store = open_store(settings.store_url, settings.key_file)
     clock: Clock = SystemClock() if settings.clock_url is None else SandboxClock(settings.clock_url)
     following = asyncio.create_task(clock.follow()) if isinstance(clock, SandboxClock) else None

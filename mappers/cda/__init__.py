@@ -38,15 +38,15 @@ def convert(document: bytes, source: Source) -> Conversion:
     if person is None or not (person.get("identifier") or person.get("name")):
         text = "The document names no patient (recordTarget/patientRole with an id or a name): send one that does."
         return Conversion(issues=(Issue(Severity.FATAL, "required", location(root), text),), control_id=reading.control)
-    return _read(reading, person, document)
+    return _read(reading, person, data=document)
 
 
-def _read(reading: Document, person: Resource, data: bytes) -> Conversion:
+def _read(reading: Document, person: Resource, *, data: bytes) -> Conversion:
     reading.patient_reference = f"Patient/{person['id']}"
     writers, keeper = authors(reading), custodian(reading)
     care_team(person, reading)
     claim(person, "us-core-patient")
-    about = document_reference(data, reading, writers, keeper)
+    about = document_reference(data, reading, writers=writers, keeper=keeper)
     header = [reading.patient_reference, about]
     body = Body(reading, writers)
     body.read()
@@ -54,7 +54,11 @@ def _read(reading: Document, person: Resource, data: bytes) -> Conversion:
     plans.care_plan(reading)
     header += reading.references()[before:]
     body.written.setdefault((writers or [""])[0], []).extend(header)
-    provenance = [_provenance(who, made, about, reading, keeper) for who, made in body.written.items() if made]
+    provenance = [
+        _provenance(who, made, about=about, reading=reading, keeper=keeper)
+        for who, made in body.written.items()
+        if made
+    ]
     return Conversion(
         patient=person,
         resources=(*reading.resources, *provenance),
@@ -64,14 +68,14 @@ def _read(reading: Document, person: Resource, data: bytes) -> Conversion:
     )
 
 
-def _provenance(who: str, made: list[str], about: str, reading: Document, keeper: str | None) -> Resource:
+def _provenance(who: str, made: list[str], *, about: str, reading: Document, keeper: str | None) -> Resource:
     """Who wrote what, and the bytes that it was read from."""
     targets = [{"reference": one} for one in dict.fromkeys(made)]
     urn = f"urn:sha256:{reading.source.sha256}"
     resource: Resource = {"resourceType": "Provenance", "id": resource_id("Provenance", urn, who)}
-    agents = [_agent(PROVENANCE_PARTICIPANT, "author", who, keeper)] if who else []
+    agents = [_agent(PROVENANCE_PARTICIPANT, "author", who=who, keeper=keeper)] if who else []
     if keeper:
-        agents.append(_agent(US_CORE_PROVENANCE_PARTICIPANT, "transmitter", keeper, None))
+        agents.append(_agent(US_CORE_PROVENANCE_PARTICIPANT, "transmitter", who=keeper, keeper=None))
     if agents and (keeper or who.partition("/")[0] not in ("Practitioner", "Device")):
         resource["meta"] = {"profile": [US_CORE_PINNED("us-core-provenance")]}
     unknown = {"who": {"display": "The document names neither author nor custodian"}}
@@ -84,7 +88,7 @@ def _provenance(who: str, made: list[str], about: str, reading: Document, keeper
     }
 
 
-def _agent(system: str, code: str, who: str, keeper: str | None) -> dict[str, Any]:
+def _agent(system: str, code: str, *, who: str, keeper: str | None) -> dict[str, Any]:
     """provenance-1: a person or device acts on behalf of an organization, here the custodian."""
     agent: dict[str, Any] = {"type": {"coding": [{"system": system, "code": code}]}, "who": {"reference": who}}
     acts_for = keeper if who.partition("/")[0] in ("Practitioner", "Device") else None

@@ -79,24 +79,24 @@ def assessment(node: Node, document: Document) -> None:
     parts = each("entryRelationship/observation")(node)
     totals = [one for one in parts if instrument and _code(one) == instrument.total]
     answers = [one for one in parts if one not in totals and first("value")(one) is not None]
-    response = _response(node, answers, document) if answers else None
+    response = _response(node, answers, document=document) if answers else None
     if instrument is None:
-        _generic(node, response, document)
+        _generic(node, response, document=document)
     else:
-        _score(node, totals, instrument, response, document)
-        _check(node, totals, answers, instrument, document)
-    account(node, document, dialect.reads("observation"), handled=_HANDLED)
+        _score(node, totals, instrument=instrument, response=response, document=document)
+        _check(node, totals, answers=answers, kind=instrument, document=document)
+    account(node, document, read=dialect.reads("observation"), handled=_HANDLED)
 
 
-def _generic(node: Node, response: str | None, document: Document) -> None:
+def _generic(node: Node, response: str | None, *, document: Document) -> None:
     """A scale that this reader does not know: its value as a screening observation."""
-    reference = plain(node, document, "survey")
+    reference = plain(node, document, kind="survey")
     if reference and response:
         document.resources[-1]["derivedFrom"] = [{"reference": response}]
 
 
-def _response(node: Node, answers: list[Node], document: Document) -> str | None:
-    panel = dialect.apply("observation", node, document, kind="QuestionnaireResponse")
+def _response(node: Node, answers: list[Node], *, document: Document) -> str | None:
+    panel = dialect.apply("observation", node, document=document, kind="QuestionnaireResponse")
     code = loinc(panel)
     resource: Resource = {"resourceType": "QuestionnaireResponse"}
     if panel.get("identifier"):
@@ -118,14 +118,14 @@ def _response(node: Node, answers: list[Node], document: Document) -> str | None
 
 
 def _latest(answers: list[Node], document: Document) -> str | None:
-    times = [dialect.apply("report", one, document, kind="").get("effectiveDateTime") for one in answers]
+    times = [dialect.apply("report", one, document=document, kind="").get("effectiveDateTime") for one in answers]
     return max((str(one) for one in times if one), default=None)
 
 
 def _item(node: Node, document: Document) -> dict[str, Any] | None:
     code = _code(node)
     if not code:
-        document.leave(node, "bad", "The answer has no code that says to which question.")
+        document.leave(node, "bad", reason="The answer has no code that says to which question.")
         return None
     item: dict[str, Any] = {"linkId": f"/{code}"}
     if display := " ".join((first("code/@displayName")(node) or "").split()):
@@ -157,7 +157,7 @@ def _stated(node: Node, document: Document) -> Decimal | None:
     return None
 
 
-def _score(node: Node, totals: list[Node], instrument: Instrument, response: str | None, document: Document) -> None:
+def _score(node: Node, totals: list[Node], *, instrument: Instrument, response: str | None, document: Document) -> None:
     """The total as a PCO score, from its own observation, else from the panel's value."""
     holder = totals[0] if totals else node
     total = _stated(holder, document.at(holder))
@@ -166,8 +166,8 @@ def _score(node: Node, totals: list[Node], instrument: Instrument, response: str
     if total is None:
         document.at(node).inform("The scale states no total: no score is made of its answers.")
         return
-    resource = base(holder, document, "survey")
-    whole = base(node, document, "survey")
+    resource = base(holder, document, kind="survey")
+    whole = base(node, document, kind="survey")
     if resource is None or whole is None:
         return
     for name in [name for name in resource if name.startswith("value") or name == "dataAbsentReason"]:
@@ -188,17 +188,17 @@ def _inherit(resource: Resource, panel: Resource) -> None:
     resource |= {name: panel[name] for name in names if name in panel and name not in resource}
 
 
-def _check(node: Node, totals: list[Node], answers: list[Node], kind: Instrument, document: Document) -> None:
+def _check(node: Node, totals: list[Node], *, answers: list[Node], kind: Instrument, document: Document) -> None:
     """The stated totals against each other and against the sum of the answers; both are kept as stated."""
     stated = [found for one in (*totals, node) if (found := _stated(one, document)) is not None]
     if len(set(stated)) > 1:
         document.at(node).warn("conflict", f"The {kind.name} states two different totals: the total's own is used.")
-    scores = list(_scores(answers, kind, document))
+    scores = list(_scores(answers, kind, document=document))
     if len(scores) == len(kind.items) and stated and sum(scores) != stated[0]:
         document.at(node).warn("conflict", f"The {kind.name} total is not the sum of its answers: both are kept.")
 
 
-def _scores(answers: list[Node], kind: Instrument, document: Document) -> Iterator[Decimal]:
+def _scores(answers: list[Node], kind: Instrument, *, document: Document) -> Iterator[Decimal]:
     for one in answers:
         if _code(one) in kind.items:
             found = _stated(one, document)

@@ -83,11 +83,11 @@ class Document(engine.Context):
         if issue not in self.issues:
             self.issues.append(issue)
 
-    def leave(self, node: Node, kind: str, reason: str) -> None:
+    def leave(self, node: Node, kind: str, *, reason: str) -> None:
         """Books an element that no resource carries."""
         self.unmapped.append(Unmapped(self.places.of(node), kind, reason))
 
-    def add(self, resource: Resource, node: Node, key: str | None = None) -> str:
+    def add(self, resource: Resource, node: Node, *, key: str | None = None) -> str:
         """Gives a resource its id, keeps it, and returns its reference.
 
         The id follows from the patient's first identifier, the type and the element's own first id (or `key`); an
@@ -106,7 +106,7 @@ class Document(engine.Context):
             self.by_id.setdefault(identifier, []).append(reference)
         return reference
 
-    def shared(self, resource: Resource, node: Node, key: str) -> str:
+    def shared(self, resource: Resource, node: Node, *, key: str) -> str:
         """As `add`, for people and organizations: the same key gives the same resource, kept once."""
         kind = resource["resourceType"]
         resource["id"] = resource_id(kind, self.seed, key)
@@ -156,7 +156,7 @@ def folded(node: Node) -> str | None:
     return " ".join("".join(map(str, node.itertext())).split()) or None
 
 
-def account(node: Node, document: Document, read: frozenset[str], *, handled: frozenset[str] = frozenset()) -> None:
+def account(node: Node, document: Document, *, read: frozenset[str], handled: frozenset[str] = frozenset()) -> None:
     """Books each child of a statement that no path in `read` and no path in `handled` reaches.
 
     A plain name reaches all children of that name; a relation (`entryRelationship/act[..]/..`) only those that hold
@@ -169,7 +169,9 @@ def account(node: Node, document: Document, read: frozenset[str], *, handled: fr
     for child in rest:
         if child not in reached:
             name = child.tag.rpartition("}")[2]
-            document.leave(child, "unknown", f"No rule maps {name} of this kind of entry; the document itself is kept.")
+            document.leave(
+                child, "unknown", reason=f"No rule maps {name} of this kind of entry; the document itself is kept."
+            )
 
 
 @cache

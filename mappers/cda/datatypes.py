@@ -132,11 +132,11 @@ def quantity(node: Node, document: Document) -> dict[str, Any] | None:
         other = first("translation")(node)
         if node.get("nullFlavor") != "OTH" or other is None:
             return None
-        return _quantity(other.get("value"), original_text(other, document), document)
-    return _quantity(node.get("value"), node.get("unit"), document)
+        return _quantity(other.get("value"), original_text(other, document), document=document)
+    return _quantity(node.get("value"), node.get("unit"), document=document)
 
 
-def _quantity(written: str | None, unit: str | None, document: Document) -> dict[str, Any] | None:
+def _quantity(written: str | None, unit: str | None, *, document: Document) -> dict[str, Any] | None:
     value = number(written, document)
     if value is None:
         return None

@@ -62,8 +62,8 @@ def table(name: str) -> engine.Table:
     return engine.compile_table(engine.load("mappers.cda", f"tables/{name}.toml")["row"], CdaDialect())
 
 
-def apply(name: str, node: Node, document: Document, *, kind: str) -> dict[str, Any]:
-    """A new resource of type `kind` from an element by one table, its subject set where R4 has one."""
+def apply(name: str, node: Node, *, document: Document, kind: str) -> dict[str, Any]:
+    """A new resource of type `kind` from an element, by one table."""
     resource: dict[str, Any] = {"resourceType": kind}
     table(name).apply(node, resource, document.at(node))
     return resource

@@ -25,11 +25,11 @@ _HANDLED = frozenset(
 def encounter(node: Node, document: Document) -> str | None:
     """An encounter element -> Encounter, its diagnoses as Conditions."""
     if node.get("moodCode") not in (None, "EVN"):
-        document.leave(node, "left", "Only encounters in mood EVN took place.")
+        document.leave(node, "left", reason="Only encounters in mood EVN took place.")
         return None
-    resource = dialect.apply("encounter", node, document, kind="Encounter")
-    _kind(resource, node, document)
-    _when(resource, node, document)
+    resource = dialect.apply("encounter", node, document=document, kind="Encounter")
+    _kind(resource, node, document=document)
+    _when(resource, node, document=document)
     resource["subject"] = {"reference": document.patient_reference}
     people = [found for one in each("performer/assignedEntity")(node) if (found := _participant(one, document))]
     if people:
@@ -38,11 +38,11 @@ def encounter(node: Node, document: Document) -> str | None:
     if diagnoses:
         resource["diagnosis"] = [{"condition": {"reference": one}} for one in diagnoses]
     claim(resource, "us-core-encounter")
-    account(node, document, dialect.reads("encounter"), handled=_HANDLED)
+    account(node, document, read=dialect.reads("encounter"), handled=_HANDLED)
     return document.add(resource, node)
 
 
-def _kind(resource: Resource, node: Node, document: Document) -> None:
+def _kind(resource: Resource, node: Node, *, document: Document) -> None:
     """code -> class (v3-ActCode, or known by CPT) and type (the rest). A class that is not said is UNK."""
     found = first("code")(node)
     whole = concept(found, document) if found is not None else None
@@ -59,7 +59,7 @@ def _kind(resource: Resource, node: Node, document: Document) -> None:
         resource["type"] = [rest]
 
 
-def _when(resource: Resource, node: Node, document: Document) -> None:
+def _when(resource: Resource, node: Node, *, document: Document) -> None:
     """effectiveTime -> period and status: a single time or an end means finished, whatever the status code."""
     found = first("effectiveTime")(node)
     single = point(found, document) if found is not None else None
@@ -74,13 +74,13 @@ def _when(resource: Resource, node: Node, document: Document) -> None:
 
 
 def _participant(role: Node, document: Document) -> dict[str, Any] | None:
-    reference = practitioner(role, "assignedPerson", document)
+    reference = practitioner(role, "assignedPerson", document=document)
     return {"individual": {"reference": reference}} if reference else None
 
 
 def _diagnoses(node: Node, document: Document) -> list[str]:
     acts = [one for one in each("entryRelationship/act")(node) if first("code/@code")(one) == _DIAGNOSIS]
-    return [reference for act in acts for reference in problem(act, document, "encounter-diagnosis")]
+    return [reference for act in acts for reference in problem(act, document, kind="encounter-diagnosis")]
 
 
 def encompassing(document: Document) -> str | None:
@@ -88,9 +88,9 @@ def encompassing(document: Document) -> str | None:
     node = first("componentOf/encompassingEncounter")(document.root)
     if node is None:
         return None
-    resource = dialect.apply("encounter", node, document, kind="Encounter")
-    _kind(resource, node, document)
-    _when(resource, node, document)
+    resource = dialect.apply("encounter", node, document=document, kind="Encounter")
+    _kind(resource, node, document=document)
+    _when(resource, node, document=document)
     resource["subject"] = {"reference": document.patient_reference}
     roles = each("responsibleParty/assignedEntity")(node) + each("encounterParticipant/assignedEntity")(node)
     people = [found for one in roles if (found := _participant(one, document))]

@@ -20,28 +20,28 @@ _HANDLED = frozenset({"code", "value", "author", "entryRelationship/act[id]", "e
 def goal(node: Node, document: Document) -> str | None:
     """A goal observation -> Goal. What it addresses is linked after all entries are read (see `link`)."""
     if node.get("negationInd") == "true":
-        document.leave(node, "left", "negationInd: this is stated not to be a goal.")
+        document.leave(node, "left", reason="negationInd: this is stated not to be a goal.")
         return None
-    resource = dialect.apply("goal", node, document, kind="Goal")
-    if not _describe(resource, node, document):
-        document.leave(node, "bad", "The goal has neither code, value nor text.")
+    resource = dialect.apply("goal", node, document=document, kind="Goal")
+    if not _describe(resource, node, document=document):
+        document.leave(node, "bad", reason="The goal has neither code, value nor text.")
         return None
     if "lifecycleStatus" not in resource:
         document.at(node).warn("required", "The goal has no status code that is known: it is taken as active.")
         resource["lifecycleStatus"] = "active"
     resource["subject"] = {"reference": document.patient_reference}
-    _expressed(resource, node, document)
+    _expressed(resource, node, document=document)
     if len(resource.get("startDate", "2026-01-01")) < 10:
         document.at(node).warn("value", "A goal starts on a day: the start was left out.")
         del resource["startDate"]
     if claim(resource, "pco-goal-profile", "us-core-goal") == "us-core-goal":
         text_ = "A goal without a start date is no PCO goal (pco-goal-profile, startDate 1..1): kept as a US Core goal."
         document.at(node).warn("incomplete", text_)
-    account(node, document, dialect.reads("goal"), handled=_HANDLED)
+    account(node, document, read=dialect.reads("goal"), handled=_HANDLED)
     return document.add(resource, node)
 
 
-def _describe(resource: Resource, node: Node, document: Document) -> bool:
+def _describe(resource: Resource, node: Node, *, document: Document) -> bool:
     """description and target from text, code and value; whether there is anything to say."""
     found = first("code")(node)
     measure = concept(found, document) if found is not None else None
@@ -49,7 +49,7 @@ def _describe(resource: Resource, node: Node, document: Document) -> bool:
     aim = value(stated, document) if stated is not None else None
     words = first("text")(node)
     told = text(words, document) if words is not None else None
-    _target(resource, measure, aim, document)
+    _target(resource, measure, aim=aim, document=document)
     description = told or _spoken(aim) or _label(measure)
     if description:
         coded = aim[1].get("coding") if aim and aim[0] == "CodeableConcept" else None
@@ -58,7 +58,7 @@ def _describe(resource: Resource, node: Node, document: Document) -> bool:
 
 
 def _target(
-    resource: Resource, measure: dict[str, Any] | None, aim: tuple[str, Any] | None, document: Document
+    resource: Resource, measure: dict[str, Any] | None, *, aim: tuple[str, Any] | None, document: Document
 ) -> None:
     """target.measure and detail; the due date, if any, is there already (rule gol-1: a detail needs its measure)."""
     targets = resource.setdefault("target", [{}])
@@ -87,7 +87,7 @@ def _label(concept_: dict[str, Any] | None) -> str | None:
     return label
 
 
-def _expressed(resource: Resource, node: Node, document: Document) -> None:
+def _expressed(resource: Resource, node: Node, *, document: Document) -> None:
     """expressedBy: the patient when the patient is an author, else the first person who is."""
     found = [reference for one in each("author")(node) if (reference := author(one, document))]
     people = [one for one in found if one.partition("/")[0] in ("Patient", "Practitioner")]
@@ -100,7 +100,7 @@ def _expressed(resource: Resource, node: Node, document: Document) -> None:
         )
 
 
-def link(node: Node, resource: Resource, document: Document) -> None:
+def link(node: Node, resource: Resource, *, document: Document) -> None:
     """addresses: the Conditions whose entry id a referenced act, or an RSON observation, carries; else a note."""
     acts = each("entryRelationship[@typeCode='REFR']/act")(node) + each("entryRelationship[@typeCode='RSON']/act")(node)
     reasons = each("entryRelationship[@typeCode='RSON']/observation")(node)
@@ -109,10 +109,10 @@ def link(node: Node, resource: Resource, document: Document) -> None:
         resource["addresses"] = [{"reference": one} for one in dict.fromkeys(found)]
     for one in reasons:
         if not document.linked(one, *_CONDITION):
-            _reason(one, resource, document)
+            _reason(one, resource, document=document)
 
 
-def _reason(node: Node, resource: Resource, document: Document) -> None:
+def _reason(node: Node, resource: Resource, *, document: Document) -> None:
     stated = first("value")(node)
     said = _spoken(value(stated, document.at(node))) if stated is not None else None
     if said:

@@ -44,7 +44,7 @@ def care_team(patient: Resource, document: Document) -> None:
     for node, name in roles:
         role = first(name)(node)
         person = "assignedPerson" if name == "assignedEntity" else "associatedPerson"
-        reference = practitioner(role, person, document) if role is not None else None
+        reference = practitioner(role, person, document=document) if role is not None else None
         if reference:
             found.append({"reference": reference})
     if found:
@@ -54,36 +54,36 @@ def care_team(patient: Resource, document: Document) -> None:
         patient["managingOrganization"] = {"reference": provider}
 
 
-def document_reference(data: bytes, document: Document, writers: list[str], keeper: str | None) -> str:
+def document_reference(data: bytes, document: Document, *, writers: list[str], keeper: str | None) -> str:
     """Binary and DocumentReference of the document; gives the reference of the latter."""
     root = document.at(document.root).root
     binary: Resource = {"resourceType": "Binary", "contentType": "application/xml"}
     if document.patient_reference:
         binary["securityContext"] = {"reference": document.patient_reference}
     binary["data"] = base64.b64encode(data).decode("ascii")
-    stored = document.add(binary, root, f"binary|{document.source.sha256}")
+    stored = document.add(binary, root, key=f"binary|{document.source.sha256}")
     resource: Resource = {"resourceType": "DocumentReference"}
-    _identify(resource, root, document)
+    _identify(resource, root, document=document)
     resource["category"] = [{"coding": [{"system": _CATEGORY, "code": "clinical-note"}]}]
     resource["subject"] = {"reference": document.patient_reference}
-    _describe(resource, root, document)
+    _describe(resource, root, document=document)
     if writers:
         resource["author"] = [{"reference": one} for one in writers]
-    _signer(resource, root, document)
+    _signer(resource, root, document=document)
     if keeper:
         resource["custodian"] = {"reference": keeper}
-    _relations(resource, root, document)
+    _relations(resource, root, document=document)
     digest = hashlib.sha1(data, usedforsecurity=False).digest()  # FHIR R4 Attachment.hash is SHA-1
     own = {"contentType": "application/xml", **_language(root), "url": stored, "size": len(data)}
     own["hash"] = base64.b64encode(digest).decode("ascii")
     resource["content"] = [{"attachment": own, "format": {"system": _FORMATS, "code": _format(root)}}]
-    _unstructured(resource, root, document)
-    _context(resource, root, document)
+    _unstructured(resource, root, document=document)
+    _context(resource, root, document=document)
     claim(resource, "us-core-documentreference")
     return document.add(resource, root)
 
 
-def _identify(resource: Resource, root: Node, document: Document) -> None:
+def _identify(resource: Resource, root: Node, *, document: Document) -> None:
     found = first("id")(root)
     master = identifier(found, document) if found is not None else None
     if master:
@@ -99,7 +99,7 @@ def _identify(resource: Resource, root: Node, document: Document) -> None:
         resource["type"] = kind
 
 
-def _describe(resource: Resource, root: Node, document: Document) -> None:
+def _describe(resource: Resource, root: Node, *, document: Document) -> None:
     time, title, secret = first("effectiveTime")(root), first("title")(root), first("confidentialityCode")(root)
     written = instant_of(time, document) if time is not None else None
     if written:
@@ -111,16 +111,16 @@ def _describe(resource: Resource, root: Node, document: Document) -> None:
         resource["securityLabel"] = [label]
 
 
-def _signer(resource: Resource, root: Node, document: Document) -> None:
+def _signer(resource: Resource, root: Node, *, document: Document) -> None:
     for name in ("legalAuthenticator", "authenticator"):
         role = first(f"{name}/assignedEntity")(root)
-        signer = practitioner(role, "assignedPerson", document) if role is not None else None
+        signer = practitioner(role, "assignedPerson", document=document) if role is not None else None
         if signer:
             resource["authenticator"] = {"reference": signer}
             return
 
 
-def _relations(resource: Resource, root: Node, document: Document) -> None:
+def _relations(resource: Resource, root: Node, *, document: Document) -> None:
     related: list[dict[str, Any]] = []
     for node in each("relatedDocument")(root):
         kind = codes()["relates-to"].get(node.get("typeCode") or "")
@@ -144,7 +144,7 @@ def _format(root: Node) -> str:
     return f"urn:hl7-org:sdwg:ccda-{body}:{'2.1' if dated else '1.1'}"
 
 
-def _unstructured(resource: Resource, root: Node, document: Document) -> None:
+def _unstructured(resource: Resource, root: Node, *, document: Document) -> None:
     """nonXMLBody: the file inside, or the place where it is, as a second content."""
     body = first("component/nonXMLBody/text")(root)
     inner = attachment(body, document.at(body)) if body is not None else None
@@ -152,7 +152,7 @@ def _unstructured(resource: Resource, root: Node, document: Document) -> None:
         resource["content"].append({"attachment": inner})
 
 
-def _context(resource: Resource, root: Node, document: Document) -> None:
+def _context(resource: Resource, root: Node, *, document: Document) -> None:
     context: dict[str, Any] = {}
     visit = encompassing(document)
     if visit:

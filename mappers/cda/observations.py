@@ -77,17 +77,19 @@ def loinc(resource: Resource) -> str | None:
     return next((one["code"] for one in codings if one.get("system") == LOINC and "code" in one), None)
 
 
-def base(node: Node, document: Document, kind: str) -> Resource | None:
+def base(node: Node, document: Document, *, kind: str) -> Resource | None:
     """An observation element -> Observation with category and value or its absence; None when it states no fact."""
     if node.get("moodCode") not in (None, "EVN"):
-        document.leave(node, "left", "Only observations in mood EVN are facts; plans and goals are read elsewhere.")
+        document.leave(
+            node, "left", reason="Only observations in mood EVN are facts; plans and goals are read elsewhere."
+        )
         return None
     if node.get("negationInd") == "true":
-        document.leave(node, "left", "negationInd: this was not observed; no result is made of it.")
+        document.leave(node, "left", reason="negationInd: this was not observed; no result is made of it.")
         return None
-    resource = dialect.apply("observation", node, document, kind="Observation")
+    resource = dialect.apply("observation", node, document=document, kind="Observation")
     if "code" not in resource:
-        document.leave(node, "bad", "The observation has no code: nobody can tell what was observed.")
+        document.leave(node, "bad", reason="The observation has no code: nobody can tell what was observed.")
         return None
     resource["category"] = [category(kind)]
     resource["subject"] = {"reference": document.patient_reference}
@@ -102,9 +104,9 @@ def _valued(resource: Resource) -> bool:
     return any(f"value{name}" in resource for name in _VALUE_NAMES)
 
 
-def plain(node: Node, document: Document, kind: str) -> str | None:
+def plain(node: Node, document: Document, *, kind: str) -> str | None:
     """An observation of social history, functional status, outcomes or the like."""
-    resource = base(node, document, kind)
+    resource = base(node, document, kind=kind)
     if resource is None:
         return None
     if loinc(resource) == _SMOKING and resource["status"] == "final" and kind == "social-history":
@@ -113,7 +115,7 @@ def plain(node: Node, document: Document, kind: str) -> str | None:
         claim(resource, "us-core-observation-screening-assessment", "us-core-simple-observation")
     else:
         claim(resource, "us-core-simple-observation")
-    account(node, document, dialect.reads("observation"), handled=_PLAIN)
+    account(node, document, read=dialect.reads("observation"), handled=_PLAIN)
     return document.add(resource, node)
 
 
@@ -125,25 +127,25 @@ def vitals(node: Node, document: Document) -> list[Pressure]:
     pressures: list[Pressure] = []
     for one in nodes:
         document.at(one)
-        resource = base(one, document, "vital-signs")
+        resource = base(one, document, kind="vital-signs")
         if resource is None:
             continue
         if not single and "effectiveDateTime" not in resource and "effectivePeriod" not in resource:
-            _inherit_time(resource, node, document)
-        account(one, document, dialect.reads("observation"), handled=frozenset({"author"}))
+            _inherit_time(resource, node, document=document)
+        account(one, document, read=dialect.reads("observation"), handled=frozenset({"author"}))
         if loinc(resource) in _PARTS:
             pressures.append(Pressure(resource, one))
         else:
             document.add(_profiled(resource), one)
     if not single:
-        account(node, document, frozenset(), handled=_ORGANIZER)
+        account(node, document, read=frozenset(), handled=_ORGANIZER)
     return pair(pressures, document)
 
 
 _ORGANIZER = frozenset({"component", "code", "statusCode", "effectiveTime", "author"})
 
 
-def _inherit_time(resource: Resource, organizer: Node, document: Document) -> None:
+def _inherit_time(resource: Resource, organizer: Node, *, document: Document) -> None:
     """An observation without a time has its organizer's."""
     document.at(organizer)
     found: Resource = {}
@@ -224,34 +226,34 @@ def finish(pressures: list[Pressure], document: Document) -> None:
 def results(node: Node, document: Document) -> None:
     """A result organizer -> DiagnosticReport and its Observations; a lone result observation -> Observation."""
     if node.tag.endswith("}observation"):
-        _result(node, None, document)
+        _result(node, None, document=document)
         return
-    members = [found for one in each("component/observation")(node) if (found := _result(one, node, document))]
+    members = [found for one in each("component/observation")(node) if (found := _result(one, node, document=document))]
     for other in each("component/procedure")(node):
-        document.leave(other, "left", "A procedure inside a result organizer is no result.")
-    account(node, document, dialect.reads("report"), handled=frozenset({"component", "author"}))
-    report = dialect.apply("report", node, document, kind="DiagnosticReport")
+        document.leave(other, "left", reason="A procedure inside a result organizer is no result.")
+    account(node, document, read=dialect.reads("report"), handled=frozenset({"component", "author"}))
+    report = dialect.apply("report", node, document=document, kind="DiagnosticReport")
     if "code" not in report:
         document.at(node).inform("The organizer has no code: its results are kept without a report.")
         return
-    _complete(report, node, members, document)
+    _complete(report, node, members=members, document=document)
     claim(report, "us-core-diagnosticreport-lab")
     document.add(report, node)
 
 
-def _result(node: Node, organizer: Node | None, document: Document) -> str | None:
+def _result(node: Node, organizer: Node | None, *, document: Document) -> str | None:
     document.at(node)
-    resource = base(node, document, "laboratory")
+    resource = base(node, document, kind="laboratory")
     if resource is None:
         return None
     if organizer is not None and "effectiveDateTime" not in resource and "effectivePeriod" not in resource:
-        _inherit_time(resource, organizer, document)
+        _inherit_time(resource, organizer, document=document)
     claim(resource, "us-core-observation-lab", "us-core-observation-clinical-result")
-    account(node, document, dialect.reads("observation"), handled=frozenset({"author"}))
+    account(node, document, read=dialect.reads("observation"), handled=frozenset({"author"}))
     return document.add(resource, node)
 
 
-def _complete(report: Resource, node: Node, members: list[str], document: Document) -> None:
+def _complete(report: Resource, node: Node, *, members: list[str], document: Document) -> None:
     """Status, category, subject, results; the time of its results when it has none; issued from its author's time."""
     report.setdefault("status", "unknown")
     report["category"] = [{"coding": [{"system": DIAGNOSTIC_SERVICE, "code": "LAB"}]}]

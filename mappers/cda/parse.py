@@ -48,7 +48,7 @@ class Node(etree.ElementBase):
         return True
 
 
-def _fatal(code: str, location: str, text: str) -> Issue:
+def _fatal(code: str, location: str, *, text: str) -> Issue:
     return Issue(Severity.FATAL, code, location, text)
 
 
@@ -58,7 +58,7 @@ def read(document: bytes) -> tuple[Node | None, list[Issue]]:
     Raises: nothing.
     """
     if len(document) > MAX_BYTES:
-        return None, [_fatal("too-long", "/", f"The document is larger than {MAX_BYTES} bytes; send it in parts.")]
+        return None, [_fatal("too-long", "/", text=f"The document is larger than {MAX_BYTES} bytes; send it in parts.")]
     text, issue = _decoded(document)
     if text is None:
         return None, [issue] if issue else []
@@ -66,7 +66,7 @@ def read(document: bytes) -> tuple[Node | None, list[Issue]]:
     place = start.end() if start else 0
     if text.startswith("<!", place) and not text.startswith("<!--", place):
         why = "A document type declaration is not allowed (entities, external files): remove it and send again."
-        return None, [_fatal("security", "/", why)]
+        return None, [_fatal("security", "/", text=why)]
     return _parsed(text.encode("utf-8"))
 
 
@@ -74,14 +74,14 @@ def _decoded(document: bytes) -> tuple[str | None, Issue | None]:
     """The characters, by byte order mark, else by declaration, else UTF-8."""
     encoding = _encoding(document)
     if encoding is None:
-        return None, _fatal("not-supported", "/", "The encoding is not supported: send UTF-8.")
+        return None, _fatal("not-supported", "/", text="The encoding is not supported: send UTF-8.")
     try:
         text = document.decode(encoding)
         text.encode("utf-8")  # a lone surrogate of UTF-16 has no place in XML
     except UnicodeError as problem:
         place = problem.start if isinstance(problem, (UnicodeDecodeError, UnicodeEncodeError)) else 0
         why = f"Byte {place} is not {encoding}, which the document says it is written in: correct the declaration."
-        return None, _fatal("structure", "/", why)
+        return None, _fatal("structure", "/", text=why)
     return text.removeprefix("\ufeff"), None
 
 
@@ -117,11 +117,11 @@ def _parsed(data: bytes) -> tuple[Node | None, list[Issue]]:
         last = getattr(problem.error_log, "last_error", None)
         rule = last.type_name if last is not None else "ERR_DOCUMENT_EMPTY"
         why = f"The XML is not well-formed ({rule}): mend it at line {line}, column {column}, and send it again."
-        return None, [_fatal("structure", f"line {line}, column {column}", why)]
+        return None, [_fatal("structure", f"line {line}, column {column}", text=why)]
     docinfo: Any = root.getroottree().docinfo
     if docinfo.doctype or docinfo.internalDTD is not None:
-        return None, [_fatal("security", "/", "A document type declaration is not allowed.")]
+        return None, [_fatal("security", "/", text="A document type declaration is not allowed.")]
     if root.tag != ROOT_TAG or not isinstance(root, Node):
         why = "The root is not ClinicalDocument of urn:hl7-org:v3: send a C-CDA document."
-        return None, [_fatal("structure", "/*", why)]
+        return None, [_fatal("structure", "/*", text=why)]
     return root, []

@@ -25,11 +25,11 @@ def patient(document: Document) -> Resource | None:
     role = first("recordTarget/patientRole")(document.root)
     if role is None:
         return None
-    resource = dialect.apply("patient", role, document, kind="Patient")
+    resource = dialect.apply("patient", role, document=document, kind="Patient")
     person = first("patient")(role)
     if person is not None:
-        groups = _race(person, "raceCode", US_CORE_RACE, _OMB_RACE, document)
-        groups += _race(person, "ethnicGroupCode", US_CORE_ETHNICITY, _OMB_ETHNICITY, document)
+        groups = _race(person, "raceCode", url=US_CORE_RACE, groups=_OMB_RACE, document=document)
+        groups += _race(person, "ethnicGroupCode", url=US_CORE_ETHNICITY, groups=_OMB_ETHNICITY, document=document)
         if groups:
             resource.setdefault("extension", []).extend(groups)
         contacts = [found for node in each("guardian")(person) if (found := _guardian(node, document))]
@@ -43,7 +43,7 @@ def patient(document: Document) -> Resource | None:
     return resource
 
 
-def _race(person: Node, name: str, url: str, groups: set[str], document: Document) -> list[dict[str, Any]]:
+def _race(person: Node, name: str, *, url: str, groups: set[str], document: Document) -> list[dict[str, Any]]:
     """raceCode and sdtc:raceCode -> us-core-race; ethnicGroupCode likewise. The text is all displays, joined."""
     parts: list[dict[str, Any]] = []
     displays: list[str] = []
@@ -113,10 +113,10 @@ def organization(node: Node | None, document: Document) -> str | None:
             del part["use"]
     resource |= {"active": True, "name": name}  # it takes part in this document, so it is in use
     claim(resource, "us-core-organization")
-    return document.shared(resource, node, _key(node, name))
+    return document.shared(resource, node, key=_key(node, name))
 
 
-def practitioner(role: Node, person: str, document: Document) -> str | None:
+def practitioner(role: Node, person: str, *, document: Document) -> str | None:
     """An assigned role with a person -> Practitioner; None when the person has no name and the role no id."""
     document.at(role)
     names = [value for one in each(f"{person}/name")(role) if (value := human_name(one, document))]
@@ -125,7 +125,7 @@ def practitioner(role: Node, person: str, document: Document) -> str | None:
         return None
     resource: Resource = {"resourceType": "Practitioner"} | common | ({"name": names} if names else {})
     claim(resource, "us-core-practitioner")
-    return document.shared(resource, role, _key(role, str(names)))
+    return document.shared(resource, role, key=_key(role, str(names)))
 
 
 def author(node: Node, document: Document) -> str | None:
@@ -137,13 +137,13 @@ def author(node: Node, document: Document) -> str | None:
         return document.patient_reference
     device = first("assignedAuthoringDevice")(role)
     if device is not None and first("assignedPerson")(role) is None:
-        return _device(role, device, document)
+        return _device(role, device, document=document)
     if first("assignedPerson")(role) is None:
         known = document.linked(role, "Practitioner", "Organization", "Device")
         found = known[0] if known else organization(first("representedOrganization")(role), document)
         if found is not None:
             return found
-    reference = practitioner(role, "assignedPerson", document)
+    reference = practitioner(role, "assignedPerson", document=document)
     if reference is not None:
         for key in identifiers(role):
             document.by_id.setdefault(key, []).append(reference)
@@ -158,7 +158,7 @@ def _is_patient(role: Node, document: Document) -> bool:
     return target is not None and not set(identifiers(target)).isdisjoint(identifiers(role))
 
 
-def _device(role: Node, device: Node, document: Document) -> str | None:
+def _device(role: Node, device: Node, *, document: Document) -> str | None:
     names = [text for name in ("softwareName", "manufacturerModelName") if (text := _text(device, name))]
     if not names:
         return None
@@ -167,7 +167,7 @@ def _device(role: Node, device: Node, document: Document) -> str | None:
     if identities:
         resource["identifier"] = identities
     resource["deviceName"] = [{"name": name, "type": "model-name"} for name in dict.fromkeys(names)]
-    return document.shared(resource, role, _key(role, names[0]))
+    return document.shared(resource, role, key=_key(role, names[0]))
 
 
 def _text(node: Node, name: str) -> str | None:

@@ -27,13 +27,13 @@ _HANDLED = frozenset({"author", "performer", "entryRelationship[@typeCode='RSON'
 def planned(node: Node, document: Document) -> list[str]:
     """A planned act, observation, procedure or encounter -> ServiceRequest; intervention acts are opened."""
     if node.tag.rpartition("}")[2] in _MEDICINES:
-        document.leave(node, "left", "Planned medication is no part of what ACCESS reports.")
+        document.leave(node, "left", reason="Planned medication is no part of what ACCESS reports.")
         return []
     made = [found for one in _inner(node) for found in planned(one, document)]
     if made:
         return made  # an intervention act around planned acts says nothing more than they do
     if node.get("moodCode") not in PLANNED_MOODS:
-        document.leave(node, "left", "An intervention that took place is no part of what ACCESS reports.")
+        document.leave(node, "left", reason="An intervention that took place is no part of what ACCESS reports.")
         return []
     request = _request(node, document)
     return [request] if request else []
@@ -48,13 +48,15 @@ def _inner(node: Node) -> list[Node]:
 
 
 def _request(node: Node, document: Document) -> str | None:
-    resource = dialect.apply("request", node, document, kind="ServiceRequest")
+    resource = dialect.apply("request", node, document=document, kind="ServiceRequest")
     words = first("text")(node)
     told = text(words, document) if words is not None else None
     if "code" not in resource and told:
         resource["code"] = {"text": told}
     if "code" not in resource:
-        document.leave(node, "bad", "The planned act has neither code nor text: nobody can tell what is planned.")
+        document.leave(
+            node, "bad", reason="The planned act has neither code nor text: nobody can tell what is planned."
+        )
         return None
     resource.setdefault("status", "unknown")
     resource["subject"] = {"reference": document.patient_reference}
@@ -63,7 +65,7 @@ def _request(node: Node, document: Document) -> str | None:
     if who:
         resource["requester"] = {"reference": who}
     claim(resource, "us-core-servicerequest")
-    account(node, document, dialect.reads("request"), handled=_HANDLED)
+    account(node, document, read=dialect.reads("request"), handled=_HANDLED)
     return document.add(resource, node)
 
 
@@ -89,13 +91,13 @@ def care_plan(document: Document) -> None:
     event = first("documentationOf/serviceEvent/effectiveTime")(document.root) if whole else None
     if event is not None and (period := bounds(event, document)):
         resource["period"] = period
-    _contents(resource, document, planning)
+    _contents(resource, document, planning=planning)
     real = "goal" in resource and _all_pco_goals(resource, document)
     claim(resource, *(["pco-care-plan"] if real else []), "us-core-careplan")
-    document.add(resource, document.root, f"careplan|{document.control}")
+    document.add(resource, document.root, key=f"careplan|{document.control}")
 
 
-def _contents(resource: Resource, document: Document, planning: list[Node]) -> None:
+def _contents(resource: Resource, document: Document, *, planning: list[Node]) -> None:
     """Goals, activities and concerns that stand in the plan's own sections."""
     inside = {key for one in planning for key in document.made_in.get(one, ())}
     made = [reference for reference in document.references() if reference in inside]
@@ -115,7 +117,7 @@ def _all_pco_goals(resource: Resource, document: Document) -> bool:
     return all(PCO("pco-goal-profile") in one.get("meta", {}).get("profile", ()) for one in goals)
 
 
-def outcome(node: Node, reference: str, document: Document) -> None:
+def outcome(node: Node, reference: str, *, document: Document) -> None:
     """An outcome observation: focus on the goal that it evaluates, and that goal's achievement."""
     goals = [found for one in _evaluated(node) for found in document.linked(one, "Goal")]
     known = {f"{one['resourceType']}/{one['id']}": one for one in document.resources}

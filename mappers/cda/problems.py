@@ -20,21 +20,21 @@ _ANY_PROBLEM = {"55607006", "404684003", "64572001"}  # problem, finding, diseas
 _HANDLED = frozenset({"entryRelationship[@typeCode='REFR']", "effectiveTime", "statusCode", "author"})
 
 
-def problem(node: Node, document: Document, kind: str) -> list[str]:
+def problem(node: Node, document: Document, *, kind: str) -> list[str]:
     """A concern act, or a problem observation standing alone -> Conditions; `kind` is the category code."""
     if node.tag.endswith("}observation"):
-        found = _condition(node, None, document, kind)
+        found = _condition(node, None, document=document, kind=kind)
         return [found] if found else []
     made: list[str] = []
     inner = [one for one in each("entryRelationship/observation")(node) if _states(one)]
     for one in inner:
-        found = _condition(one, node, document, kind)
+        found = _condition(one, node, document=document, kind=kind)
         if found is not None:
             made.append(found)
             for key in identifiers(node):
                 document.by_id.setdefault(key, []).append(found)
     if not inner:
-        document.leave(node, "bad", "The concern holds no problem observation: there is nothing to map.")
+        document.leave(node, "bad", reason="The concern holds no problem observation: there is nothing to map.")
     elif not made:
         document.at(node).inform("The concern names no problem that is present.")
     return made
@@ -47,16 +47,16 @@ def _states(node: Node) -> bool:
     return node.get("classCode") == "OBS" and first("value/@code")(node) is not None and not each("templateId")(node)
 
 
-def _condition(node: Node, act: Node | None, document: Document, kind: str) -> str | None:
+def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -> str | None:
     document.at(node)
     if node.get("negationInd") == "true" and first("value/@code")(node) in _ANY_PROBLEM:
-        document.leave(node, "left", "It states that no problem is known; no Condition is made of it.")
+        document.leave(node, "left", reason="It states that no problem is known; no Condition is made of it.")
         return None
-    resource = dialect.apply("condition", node, document, kind="Condition")
+    resource = dialect.apply("condition", node, document=document, kind="Condition")
     if "code" not in resource:
-        document.leave(node, "bad", "The problem has neither code nor text.")
+        document.leave(node, "bad", reason="The problem has neither code nor text.")
         return None
-    _status(resource, node, act, document)
+    _status(resource, node, act=act, document=document)
     system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
     resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
     resource["subject"] = {"reference": document.patient_reference}
@@ -66,11 +66,11 @@ def _condition(node: Node, act: Node | None, document: Document, kind: str) -> s
         resource["recorder"] = {"reference": who}
     diagnosis = kind == "encounter-diagnosis"
     claim(resource, f"us-core-condition-{'encounter-diagnosis' if diagnosis else 'problems-health-concerns'}")
-    account(node, document, dialect.reads("condition"), handled=_HANDLED)
+    account(node, document, read=dialect.reads("condition"), handled=_HANDLED)
     return document.add(resource, node)
 
 
-def _status(resource: Resource, node: Node, act: Node | None, document: Document) -> None:
+def _status(resource: Resource, node: Node, *, act: Node | None, document: Document) -> None:
     """clinicalStatus: the Problem Status, else an end in time, else the concern's status. An end rules out `active`.
 
     A `high` of nullFlavor UNK should mean an end at an unknown time, but vendors write it on active problems too

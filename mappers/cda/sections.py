@@ -59,18 +59,20 @@ class Body:
         self._book(self.writers)
         known = {f"{one['resourceType']}/{one['id']}": one for one in self.document.resources}
         for node, reference in self.goals:
-            link(node, known[reference], self.document)
+            link(node, known[reference], document=self.document)
         for node, reference in self.outcomes:
-            outcome(node, reference, self.document)
+            outcome(node, reference, document=self.document)
 
     def _section(self, section: Node) -> None:
         code = first("code/@code")(section) or ""
         rule = _rules()["section"].get(code, {})
         entries = each("entry")(section)
         if section.get("nullFlavor") and not entries:
-            self.document.leave(section, "left", "The section says that it has no information (nullFlavor).")
+            self.document.leave(section, "left", reason="The section says that it has no information (nullFlavor).")
         elif not entries and not each("component/section")(section):
-            self.document.leave(section, "left", "The section has narrative only: it is kept in the document itself.")
+            self.document.leave(
+                section, "left", reason="The section has narrative only: it is kept in the document itself."
+            )
         writers = self._authors(section) or self.writers
         for entry in entries:
             self.document.entry_targets = []
@@ -97,7 +99,7 @@ class Body:
         name = self._reader(node, rule)
         if name is None:
             reason = rule.get("left", "No rule maps this kind of entry; it is kept in the document itself.")
-            self.document.leave(node, "left" if "left" in rule else "unknown", reason)
+            self.document.leave(node, "left" if "left" in rule else "unknown", reason=reason)
             return
         self.document.at(node)
         self.readers[name](node, rule.get("category", ""))
@@ -118,25 +120,25 @@ class Body:
 
     def _problem(self, node: Node, category: str) -> None:
         kinds = ("problem-list-item", "health-concern", "encounter-diagnosis")
-        problem(node, self.document, category if category in kinds else "problem-list-item")
+        problem(node, self.document, kind=category if category in kinds else "problem-list-item")
 
     def _encounter(self, node: Node, _category: str) -> None:
         if node.tag.endswith("}encounter"):
             encounter(node, self.document)
         else:
-            self.document.leave(node, "unknown", "An entry of the encounters section that is no encounter.")
+            self.document.leave(node, "unknown", reason="An entry of the encounters section that is no encounter.")
 
     def _vitals(self, node: Node, _category: str) -> None:
         if node.tag.rpartition("}")[2] in ("organizer", "observation"):
             self.pressures += vitals(node, self.document)
         else:
-            self.document.leave(node, "unknown", "An entry of the vital signs section that is no observation.")
+            self.document.leave(node, "unknown", reason="An entry of the vital signs section that is no observation.")
 
     def _results(self, node: Node, _category: str) -> None:
         if node.tag.rpartition("}")[2] in ("organizer", "observation"):
             results(node, self.document)
         else:
-            self.document.leave(node, "unknown", "An entry of the results section that is no observation.")
+            self.document.leave(node, "unknown", reason="An entry of the results section that is no observation.")
 
     def _goal(self, node: Node, _category: str) -> None:
         reference = goal(node, self.document)
@@ -151,9 +153,9 @@ class Body:
         for one in nodes:
             if not one.tag.endswith("}observation"):
                 self.document.leave(
-                    one, "unknown", "No rule maps this kind of entry; it is kept in the document itself."
+                    one, "unknown", reason="No rule maps this kind of entry; it is kept in the document itself."
                 )
                 continue
-            reference = plain(one, self.document, category or "survey")
+            reference = plain(one, self.document, kind=category or "survey")
             if reference:
                 self.outcomes.append((one, reference))

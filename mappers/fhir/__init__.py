@@ -48,19 +48,20 @@ def convert(resource: Resource, source: Source) -> Conversion:
     issues = [*subject.issues, *_unresolved(placed)]
     if any(issue.is_error for issue in issues):
         return Conversion(issues=tuple(issues), unmapped=tuple(unmapped), control_id=control)
-    return _finished(placed, subject, issues, unmapped, source, control)
+    return _finished(placed, subject, issues=issues, unmapped=unmapped, source=source, control=control)
 
 
 def _finished(
     placed: list[Place],
     subject: Subject,
+    *,
     issues: list[Issue],
     unmapped: list[Unmapped],
     source: Source,
     control: str | None,
 ) -> Conversion:
     settled = [(place, with_literal_subject(one, subject)) for place, one in placed]
-    kept = [_sourced(rewritten(one, subject.targets), place, source) for place, one in settled]
+    kept = [_sourced(rewritten(one, subject.targets), place, source=source) for place, one in settled]
     others = [one for one in kept if one["resourceType"] != "Patient"]
     own = [one for one in kept if one["resourceType"] == "Patient"]
     meta = {"patient": subject.reference} if subject.reference else {}
@@ -99,7 +100,7 @@ def _entries(resource: Resource) -> tuple[list[tuple[str, str, Resource]], list[
 
 def _identified(entries: list[tuple[str, str, Resource]]) -> tuple[list[Place], dict[str, str]]:
     """Every resource with its id, contained Patients lifted out, every reference to an entry literal."""
-    lifted = [made for place, url, one in entries for made in _lifted(place, url, one)]
+    lifted = [made for place, url, one in entries for made in _lifted(place, url, resource=one)]
     lifted.sort(key=lambda entry: entry[2]["resourceType"] != "Patient")  # patients first: their ids are in the others'
     ids = Ids({url: one["resourceType"] for _, url, one in lifted if url})
     placed: list[Place] = []
@@ -115,7 +116,7 @@ def _identified(entries: list[tuple[str, str, Resource]]) -> tuple[list[Place], 
     return [(place, rewritten(one, targets)) for place, one in placed], targets
 
 
-def _lifted(place: str, url: str, resource: Resource) -> list[tuple[str, str, Resource]]:
+def _lifted(place: str, url: str, *, resource: Resource) -> list[tuple[str, str, Resource]]:
     """The resource; if its subject is a contained Patient with an identifier, that Patient apart and the rest."""
     about = reference_of(resource)
     reference = about.get("reference") if about else None
@@ -143,7 +144,7 @@ def _unresolved(placed: list[Place]) -> list[Issue]:
     ]
 
 
-def _sourced(resource: Resource, place: str, source: Source) -> Resource:
+def _sourced(resource: Resource, place: str, *, source: Source) -> Resource:
     meta = resource.get("meta", {})
     if not isinstance(meta, dict) or "source" in meta:
         return resource

@@ -106,8 +106,12 @@ def normalise(observation: Resource) -> tuple[Resource | None, list[Issue]]:
     code, synonym = found[0]
     measure = tables().measures[synonym.to]
     issues = list(_obstacles(observation, {row.to for _, row in found}))
-    issues += _remark(code, synonym, "Observation.code")
-    values = _components(observation, measure, issues) if measure.components else _value(observation, measure, issues)
+    issues += _remark(code, synonym, location="Observation.code")
+    values = (
+        _components(observation, measure, issues=issues)
+        if measure.components
+        else _value(observation, measure, issues=issues)
+    )
     if any(issue.is_error for issue in issues):
         return None, issues
     return _frame(observation, measure) | values, issues
@@ -137,26 +141,28 @@ def _effective(observation: Resource) -> tuple[str, Any] | None:
     return None
 
 
-def _remark(code: str, synonym: Synonym, location: str) -> list[Issue]:
+def _remark(code: str, synonym: Synonym, *, location: str) -> list[Issue]:
     if synonym.relationship != "inexact":
         return []
     text = f"LOINC {code} is reported as {synonym.to}, the only code that CMS takes for this measure."
     return [Issue(Severity.INFORMATION, "informational", location, text)]
 
 
-def _value(observation: Resource, measure: Measure, issues: list[Issue]) -> Resource:
-    return {"valueQuantity": _quantity(observation, measure, "Observation", issues)}
+def _value(observation: Resource, measure: Measure, *, issues: list[Issue]) -> Resource:
+    return {"valueQuantity": _quantity(observation, measure, location="Observation", issues=issues)}
 
 
-def _components(observation: Resource, measure: Measure, issues: list[Issue]) -> Resource:
+def _components(observation: Resource, measure: Measure, *, issues: list[Issue]) -> Resource:
     """The components that CMS names, each exactly once, in CMS's order."""
     rows: dict[str, list[Resource]] = {code: [] for code in measure.components}
     for index, component in enumerate(observation.get("component", ())):
         for code, synonym in _synonyms(component.get("code")):
             if synonym.to in rows:
                 location = f"Observation.component[{index}]"
-                issues += _remark(code, synonym, f"{location}.code")
-                rows[synonym.to].append(_component(component, synonym.to, measure, location, issues))
+                issues += _remark(code, synonym, location=f"{location}.code")
+                rows[synonym.to].append(
+                    _component(component, synonym.to, measure=measure, location=location, issues=issues)
+                )
                 break
     for code, found in rows.items():
         if len(found) != 1:
@@ -165,12 +171,12 @@ def _components(observation: Resource, measure: Measure, issues: list[Issue]) ->
     return {"component": [found[0] for found in rows.values() if found]}
 
 
-def _component(component: Resource, code: str, measure: Measure, location: str, issues: list[Issue]) -> Resource:
+def _component(component: Resource, code: str, *, measure: Measure, location: str, issues: list[Issue]) -> Resource:
     concept = _concept(code, tables().components[code])
-    return {"code": concept, "valueQuantity": _quantity(component, measure, location, issues)}
+    return {"code": concept, "valueQuantity": _quantity(component, measure, location=location, issues=issues)}
 
 
-def _quantity(holder: Resource, measure: Measure, location: str, issues: list[Issue]) -> Resource:
+def _quantity(holder: Resource, measure: Measure, *, location: str, issues: list[Issue]) -> Resource:
     """The value in CMS's unit; an error is added to `issues` when there is none."""
     quantity = holder.get("valueQuantity", {})
     value = _number(quantity)
@@ -178,7 +184,7 @@ def _quantity(holder: Resource, measure: Measure, location: str, issues: list[Is
         issues.append(error("required", f"{location}.value", "CMS takes a number with its unit (valueQuantity)."))
         return {}
     unit = ucum_code(quantity)
-    conversion = units().conversion(measure.name, unit, measure.unit) if unit else None
+    conversion = units().conversion(measure.name, unit, target=measure.unit) if unit else None
     if conversion is None:
         text = f"The unit is missing or is none that tables/units.toml turns into {measure.unit} for this measure."
         issues.append(error("value", f"{location}.valueQuantity", text))

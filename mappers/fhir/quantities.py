@@ -44,7 +44,7 @@ class Units:
     conversions: dict[tuple[str, str], Conversion]
     spellings: dict[str, str]
 
-    def conversion(self, measure: str, unit: str, target: str) -> Conversion | None:
+    def conversion(self, measure: str, unit: str, *, target: str) -> Conversion | None:
         """How `unit` becomes `target` for one measure; None when no row says it."""
         return _SAME if unit == target else self.conversions.get((measure, unit))
 

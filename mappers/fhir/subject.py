@@ -99,17 +99,17 @@ def find(resources: list[tuple[str, Resource]]) -> Subject:
     }
     keys: dict[str, None] = dict.fromkeys(patients)
     for place, resource in resources:
-        key = _key(place, resource, known, subject)
+        key = _key(place, resource, known=known, subject=subject)
         if key is not None:
             keys[key] = None
     if len(keys) > 1:
         subject.issues.append(error("multiple-matches", resources[0][0].partition(".")[0], _ONE_PATIENT))
     elif keys:
-        _settle(next(iter(keys)), patients, subject)
+        _settle(next(iter(keys)), patients, subject=subject)
     return subject
 
 
-def _key(place: str, resource: Resource, known: dict[tuple[str, str], str], subject: Subject) -> str | None:
+def _key(place: str, resource: Resource, *, known: dict[tuple[str, str], str], subject: Subject) -> str | None:
     """What identifies the patient of one resource: `Patient/id`, or `system|value` of somebody not sent along."""
     kind = resource["resourceType"]
     reference = reference_of(resource)
@@ -132,7 +132,7 @@ def _key(place: str, resource: Resource, known: dict[tuple[str, str], str], subj
     return key
 
 
-def _settle(key: str, patients: dict[str, Resource], subject: Subject) -> None:
+def _settle(key: str, patients: dict[str, Resource], *, subject: Subject) -> None:
     """The Patient itself, a skeleton with the identifier that was named, or the bare reference."""
     subject.patient = patients.get(key)
     if subject.patient is not None:

@@ -35,7 +35,7 @@ _NONE: frozenset[int] = frozenset()
 _EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3), "diagnosis": (21,), "document": (19,), "provider": (1,)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """What the rule says of one segment: fields that reach a resource, fields left with reason, and all the others."""
 
@@ -88,11 +88,6 @@ def _index(path: str) -> int:
     return int(path.partition("-")[2].partition(".")[0].rstrip("*"))
 
 
-@lru_cache(16384)
-def _entry(segment: str, number: int, index: int, kind: str, reason: str) -> Unmapped:
-    return Unmapped(f"{segment}[{number}]-{index}", kind, reason)
-
-
 _NO_PLAN = Plan.of("", _NONE, _NONE, {}, ("unknown", "no rule of this message mentions this segment"))
 
 
@@ -113,23 +108,30 @@ def account(assembly: Assembly) -> tuple[Unmapped, ...]:
     return tuple(found)
 
 
-def _of(fields: Segment, number: int, plan: Plan) -> Iterator[Unmapped]:
-    for index in plan.rest:
-        if fields[index] and fields[index].strip("^~& "):
-            kind, reason = ("left", plan.left[index]) if index in plan.left else plan.otherwise
-            yield _entry(fields[0], number, index, kind, reason)
-    for index in range(plan.width, len(fields)):
-        if fields[index].strip("^~& "):
-            yield _entry(fields[0], number, index, *plan.otherwise)
-    for index in fields.whole:
-        if index in plan.single:
-            yield _entry(fields[0], number, index, "left", _REPEATED)
+def _of(fields: Segment, number: int, plan: Plan) -> tuple[Unmapped, ...]:
+    places = (*plan.rest, *range(plan.width, len(fields))) if len(fields) > plan.width else plan.rest
+    found = tuple([index for index in places if fields[index] and fields[index].strip("^~& ")])
+    repeated = tuple(index for index in fields.whole if index in plan.single) if fields.whole else ()
+    return _entries(plan, fields[0], number, found, repeated) if found or repeated else ()
+
+
+@lru_cache(4096)
+def _entries(
+    plan: Plan, segment: str, number: int, found: tuple[int, ...], repeated: tuple[int, ...]
+) -> tuple[Unmapped, ...]:
+    """Memoised: most segments of a name leave the same fields, and an entry holds no value."""
+    made = []
+    for index in found:
+        kind, reason = ("left", plan.left[index]) if index in plan.left else plan.otherwise
+        made.append(Unmapped(f"{segment}[{number}]-{index}", kind, reason))
+    made.extend(Unmapped(f"{segment}[{number}]-{index}", "left", _REPEATED) for index in repeated)
+    return tuple(made)
 
 
 def _all(fields: Segment, number: int, kind: str, reason: str) -> Iterator[Unmapped]:
     for index, value in enumerate(fields):
         if index and value.strip("^~& "):
-            yield _entry(fields[0], number, index, kind, reason)
+            yield Unmapped(f"{fields[0]}[{number}]-{index}", kind, reason)
 
 
 def whole(segments: list[Segment], reason: str) -> tuple[Unmapped, ...]:

@@ -94,7 +94,7 @@ def acknowledgement_wanted(message: bytes, code: str) -> bool:
 
 def _header_of(message: bytes) -> _Header:
     found = split(message)
-    parsed = parse(found[0].split(b"\r")[0] if found else b"", {"MSH": 22})
+    parsed = parse(re.split(rb"[\r\n]", found[0].lstrip(), maxsplit=1)[0] if found else b"", {"MSH": 22})
     if isinstance(parsed, Issue):
         return _Header([""] * 22, STANDARD)
     return _Header(parsed.header, parsed.separators)

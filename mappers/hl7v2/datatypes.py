@@ -1,7 +1,8 @@
 """The HL7 v2 datatypes: named functions that table rows call, and the datatype tables made of rows.
 
 Each converter takes the raw text of one repetition and the context, and gives FHIR JSON or None. What it can not read
-it reports and leaves out. Codes, units and numbers are memoised by their raw text; text of a person's never is.
+it reports and leaves out. Coded fields, units and times are memoised by their raw text; names, addresses, identifiers
+and prose never are.
 Source: HL7 v2-to-FHIR 1.0.0, datatype maps; HL7 v2.9 chapter 2A.
 """
 
@@ -35,6 +36,14 @@ def text(value: str, context: MessageContext) -> str | None:
 def lines(value: str, context: MessageContext) -> str | None:
     """A field of text whose repetitions are lines."""
     return text("\n".join(repetitions(value)), context)
+
+
+def street(value: str, context: MessageContext) -> str | None:
+    """SAD as one line: the address as written, else the street's number and name."""
+    if "&" not in value:
+        return text(value, context)
+    written, name, number = ([*value.split("&"), "", ""])[:3]
+    return text(written or f"{number} {name}", context)
 
 
 def code(value: str, _context: MessageContext) -> str | None:

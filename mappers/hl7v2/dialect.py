@@ -53,7 +53,7 @@ class HL7v2Dialect:
         """One getter for many paths: most are plain indexes, which are read in one go."""
         plain = [_plain_index(path) for path in paths]
         read = itemgetter(*plain) if len(plain) > 1 else lambda node: (node[plain[0]],)
-        odd = [(place, self.first(path)) for place, path in enumerate(paths) if path and not _is_plain(path)]
+        odd = [(place, self.first(path)) for place, path in enumerate(paths) if path and path.endswith("*")]
         if not odd:
             return read
 
@@ -65,34 +65,18 @@ class HL7v2Dialect:
                 found[place] = get(node)
             return found
 
-        return values if not any(path and ".2" in path[-2:] for path in paths) else _always_odd(read, odd)
-
-
-def _always_odd(read: Callable[[Any], Any], odd: Sequence[tuple[int, Getter]]) -> Callable[[Any], Sequence[Any]]:
-    """For tables with subcomponents: nothing at their path must not read as the whole component."""
-
-    def values(node: Segment) -> Sequence[Any]:
-        found = list(read(node))
-        for place, get in odd:
-            found[place] = get(node)
-        return found
-
-    return values
+        return values
 
 
 def _index(match: re.Match[str]) -> int:
     return int(match["index"]) - (match["level"] == ".")
 
 
-def _is_plain(path: str) -> bool:
-    match = _PATH.fullmatch(path)
-    return match is not None and not match["whole"] and match["part"] is None
-
-
 def _plain_index(path: str | None) -> int:
+    """The index that a row's path reads. A component as a row's own `from` is not supported: say it in a datatype."""
     match = _PATH.fullmatch(path or "")
-    if match is None:
-        raise ValueError(f"{path} is no HL7 v2 path")
+    if match is None or match["part"]:
+        raise ValueError(f"{path} can not be a row's path")
     return _index(match)
 
 

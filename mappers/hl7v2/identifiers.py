@@ -21,6 +21,8 @@ from mappers.hl7v2.dialect import components
 from mappers.hl7v2.parse import unescape
 from profiles import canonical
 
+_TYPES, _TYPE_SYSTEM = identifier_types(), identifier_type_system()
+
 
 @lru_cache(1024)
 def authority(value: str) -> str | None:
@@ -41,14 +43,17 @@ def identifier_system(value: str, _context: MessageContext, raw_authority: str, 
 
 def identifier_type(value: str, _context: MessageContext) -> dict[str, Any]:
     """CX.5 or XCN.13 as type."""
-    known = value in identifier_types()
-    return concept(identifier_type_system(), value) if known else {"text": unescape(value)}
+    if value in _TYPES:
+        return {"coding": [{"system": _TYPE_SYSTEM, "code": value}]}
+    return {"text": unescape(value)}
 
 
 def assigner(value: str, context: MessageContext) -> dict[str, Any] | None:
     """The name of an HD that has no system."""
+    if authority(value) is not None:
+        return None
     name = text(value.partition("&")[0], context)
-    return {"display": name} if name and authority(value) is None else None
+    return {"display": name} if name else None
 
 
 def entity_identifier(kind: str) -> Converter:

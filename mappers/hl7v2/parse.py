@@ -192,7 +192,7 @@ def _standardize(text: str, separators: str) -> str:
             return escaped.get(named[found], named[found])
         return own.get(found) or escaped.get(found, found)
 
-    pattern = "|".join([*map(re.escape, named), "(?s:.)"])
+    pattern = "|".join(map(re.escape, [*named, *sorted(own.keys() | set(STANDARD))]))
     start = text.index(separators[0], 4)
     return f"MSH|{_LETTERS}" + re.sub(pattern, rewrite, text[start:])
 

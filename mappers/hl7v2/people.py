@@ -51,10 +51,12 @@ def practitioner(body: dict[str, Any], context: MessageContext) -> Resource | No
 
 
 def _meets_us_core(identifiers: list[dict[str, Any]], body: dict[str, Any]) -> bool:
-    named = bool(body.get("name")) and all("family" in name for name in body["name"])
-    systems = bool(identifiers) and all("system" in each for each in identifiers)
-    numbers = all(is_npi(each["value"]) for each in identifiers if each.get("system") == canonical.NPI)
-    return named and systems and numbers and all("value" in each for each in body.get("telecom", ()))
+    if not identifiers or not body.get("name"):
+        return False
+    for each in identifiers:
+        if "system" not in each or (each["system"] == canonical.NPI and not is_npi(each["value"])):
+            return False
+    return all("family" in name for name in body["name"])
 
 
 def organization(body: dict[str, Any], context: MessageContext) -> Resource:

@@ -106,21 +106,25 @@ def untyped(value: str, context: MessageContext, raw_unit: str) -> tuple[str, An
 
 
 @lru_cache(4096)
-def _closed_range(written: str) -> tuple[Decimal, Decimal] | None:
+def _closed_range(written: str) -> tuple[str, tuple[Decimal, Decimal] | None]:
+    """The words of a range, and its two ends if it has them; no words if it holds brackets and blanks only."""
+    words = written.strip() if any(map(str.isalnum, written)) else ""
     for separator in (" to ", " - ", "-", "\u2013"):
-        low, found, high = written.partition(separator)
+        low, found, high = words.partition(separator)
         ends = (decimal(low), decimal(high)) if found else (None, None)
         if ends[0] is not None and ends[1] is not None and ends[0] <= ends[1]:
-            return ends[0], ends[1]
-    return None
+            return words, (ends[0], ends[1])
+    return words, None
 
 
 def reference_range(value: str, context: MessageContext, raw_unit: str) -> dict[str, Any] | None:
     """OBX-7: always the text; low and high for two numbers only: FHIR's limits are inclusive and `<130` is not."""
-    words = text(value, context)
-    if not words or not any(map(str.isalnum, words)):
+    words = text(value, context) if "\\" in value else value
+    if not words:
         return None
-    ends = _closed_range(words)
+    words, ends = _closed_range(words)
+    if not words:
+        return None
     if ends is None:
         return {"text": words}
     return {"low": quantity(ends[0], raw_unit), "high": quantity(ends[1], raw_unit), "text": words}

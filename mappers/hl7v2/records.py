@@ -53,7 +53,9 @@ def _patient_parts(identifier: dict[str, Any], fields: Segment) -> dict[str, str
         "system": identifier.get("system", ""),
         "value": identifier.get("value", ""),
         "assigner": identifier.get("assigner", {}).get("display", ""),
-        **{f"PID-{index}": fields[index] for index in (5, 7, 8)},
+        "PID-5": fields[5],
+        "PID-7": fields[7],
+        "PID-8": fields[8],
     }
 
 

@@ -22,6 +22,7 @@ from mappers.hl7v2.datatypes import (
     lines,
     long_date_time,
     period,
+    street,
     text,
     time_of_day,
     unsupported,
@@ -34,6 +35,7 @@ from profiles import canonical
 CONVERTERS: dict[str, Converter] = {
     "text": text,
     "lines": lines,
+    "street": street,
     "code": code,
     "boolean": boolean,
     "integer": whole_number,
@@ -61,7 +63,6 @@ CONVERTERS: dict[str, Converter] = {
     "ethnicity": demographic(canonical.US_CORE("us-core-ethnicity"), OMB_ETHNICITIES),
     "report-category": in_table("http://terminology.hl7.org/CodeSystem/v2-0074"),
     "document-type": in_table("http://terminology.hl7.org/CodeSystem/v2-0270"),
-    "media-type": lenient("v2-0191"),
     "security-label": in_table("http://terminology.hl7.org/CodeSystem/v2-0272"),
     "reference-range": reference_range,
     "NM": nm,

@@ -1,4 +1,4 @@
-"""Who talks to the facade in the demo. They know its public doors only; what got no answer they repeat, byte for byte."""
+"""Who talks to the facade in the demo: by its public doors only, and what got no answer is repeated byte for byte."""
 
 import base64
 import socket

@@ -38,7 +38,7 @@ def run(directory: Path | None) -> None:
 
 def _tell(world: World) -> None:
     secret = world.secrets["ehr-1"]
-    token = """python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])'"""
+    parse = """python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])'"""
     bearer = '-H "Authorization: Bearer $TOKEN"'
     operation = f"'{world.facade}/fhir/access/Patient/$check-eligibility?entityId=ACCES12345'"
     console.print(
@@ -52,7 +52,7 @@ def _tell(world: World) -> None:
 
 A token (300 s):
 
-  TOKEN=$(curl -s -u ehr-1:{secret} -d grant_type=client_credentials {world.facade}/auth/token | {token})
+  TOKEN=$(curl -s -u ehr-1:{secret} -d grant_type=client_credentials {world.facade}/auth/token | {parse})
 
 Three things to try:
 

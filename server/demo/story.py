@@ -218,7 +218,7 @@ def _result(parameters: dict[str, Any]) -> str:
     return "no result"
 
 
-def play(*, track: str, keep: bool, json_output: bool) -> int:
+def play(*, track: str, keep: bool, json_output: bool, svg: Path | None = None) -> int:
     """Plays the year; 0 if every step ended as it must, else 1. With `keep`, the folder stays."""
     if track != "CKM":
         raise FacadeError(f"The demo plays the track CKM; {track} is not there yet.")
@@ -226,6 +226,7 @@ def play(*, track: str, keep: bool, json_output: bool) -> int:
     timeline = Timeline()
     if json_output:
         timeline.console.file = sys.stderr
+    timeline.console.record = svg is not None
     world = made(folder)
     try:
         with world.http:
@@ -240,6 +241,8 @@ def play(*, track: str, keep: bool, json_output: bool) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             timeline.console.print(f"Everything is kept in {folder}")
+    if svg is not None:
+        timeline.console.save_svg(str(svg), title="access-facade demo")
     if json_output:
         content = {"ok": not timeline.failed, "failed": timeline.failed, "timeline": timeline.lines, "summary": rows}
         sys.stdout.write(json.dumps(content) + "\n")

@@ -86,7 +86,11 @@ def start_cms(world: World) -> None:
     )
     start(Child("pcp", ["sandbox.pcp", "--port", pcp_port, "--file", "pcp.jsonl"], f"{world.pcp}/received"))
     start(
-        Child("sandbox", ["sandbox", "--config", "sandbox.toml", "--latency", "0.5", "--port", str(port)], f"{world.sandbox}/sandbox/clock")
+        Child(
+            "sandbox",
+            ["sandbox", "--config", "sandbox.toml", "--latency", "0.5", "--port", str(port)],
+            f"{world.sandbox}/sandbox/clock",
+        )
     )
 
 

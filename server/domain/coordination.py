@@ -47,7 +47,7 @@ class CareUpdate(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionStatus(Record):
-    """Counters of one Subscription resource. Source: Subscriptions R5 Backport 1.1.0, backport-subscription-status-r4."""
+    """Counters of one Subscription. Source: Subscriptions R5 Backport 1.1.0, backport-subscription-status-r4."""
 
     TABLE: ClassVar[Table] = Table("subscription_status", key=("participant_id", "subscription_id"))
     subscription_id: str
@@ -105,7 +105,7 @@ class WorkItem(Record):
         "work_item", key=("id",), unique=(("open_key",),), indexes=(("participant_id", "closed_at", "opened_at"),)
     )
     id: str
-    kind: str  # quarantine, submission, delivery, deadline, late, mail, job
+    kind: str  # quarantine, submission, report, delivery, deadline, late, mail, job
     subject: str  # table/id it is about
     text: str  # plain words: what happened, what to do; no PHI
     opened_at: datetime

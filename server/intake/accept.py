@@ -227,8 +227,7 @@ async def assess(participant_id: str, patient_id: str, context: Context) -> Chan
     now = context.clock.now()
     return Changeset(
         jobs=tuple(
-            NewJob(participant_id=participant_id, kind=JobKind.ASSESS, key=period.id, due_at=now)
-            for period in periods
+            NewJob(participant_id=participant_id, kind=JobKind.ASSESS, key=period.id, due_at=now) for period in periods
         )
     )
 

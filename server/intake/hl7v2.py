@@ -48,7 +48,7 @@ async def read(received: Received, context: Context) -> tuple[int, bytes]:
     )
 
     def acknowledge(plan: Plan) -> tuple[int, bytes]:
-        ack = hl7v2.acknowledge(received.body, plan.issues, at=context.clock.now(), control_id=received.id[:20])
+        ack = hl7v2.acknowledge(received.body, plan.issues, at=context.clock.now(), control_id=received.id[-20:])
         return STATUS_OF_ACK.get(_code(ack), 200), ack
 
     return await process(received, reading, acknowledge, context)

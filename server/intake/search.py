@@ -80,6 +80,9 @@ async def _candidates(
         patients = await _patients(named.get("patient") or named["subject"], caller, context)
         base.append(Where("patient_id", "in", tuple(patients)))
     rows = await context.store.find(StoredResource, *base, order_by="last_updated", descending=True, limit=MAX_SCANNED)
+    if len(rows) == MAX_SCANNED:
+        text = f"More than {MAX_SCANNED} resources would have to be looked at: name a patient, an identifier or an id."
+        raise Refused(400, [error("too-costly", "http.query", text)])
     return [row for row in rows if not row.deleted]
 
 

@@ -1,11 +1,15 @@
 """The functions that mapping tables share, and the code systems they name."""
 
+import json
 from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from mappers.codesystems import code_map, system_of_authority, system_of_name, system_of_oid, ucum
 from mappers.converters import compact_time, decimal, is_mbi, is_npi, resource_id
+from profiles.validate import validate
 
 
 def test_an_id_depends_on_its_parts_and_their_borders() -> None:
@@ -79,3 +83,12 @@ def test_units(written: str, expected: str | None) -> None:
 def test_every_dirty_unit_leads_to_a_ucum_code_that_we_know() -> None:
     """The unit map's targets are themselves in the UCUM list."""
     assert [target for target in code_map("units").targets.values() if ucum(target) != target] == []
+
+
+@pytest.mark.parametrize("path", sorted((files("mappers") / "codesystems").glob("*.json")), ids=lambda path: path.stem)
+def test_concept_maps_are_valid_fhir(path: Path) -> None:
+    """Each code table is a ConceptMap that meets base R4 and translates no code twice."""
+    resource = json.loads(path.read_text("utf-8"))
+    assert [issue for issue in validate(resource) if issue.is_error] == []
+    codes = [element["code"] for group in resource["group"] for element in group["element"]]
+    assert len(codes) == len(set(codes))

@@ -150,7 +150,7 @@ def test_a_target_of_another_profile_is_a_warning() -> None:
 )
 def test_what_cms_was_seen_to_refuse_is_a_warning(change: dict[str, Any], where: str) -> None:
     """Narrative, claimed profile and Questionnaire are asked for by the test environment, not by the guide."""
-    report = load("report")
+    report, change = load("report"), dict(change)
     entries = report["parameter"][4]["resource"]["entry"]
     if "questionnaire" in change:
         entries.append({"fullUrl": "https://facade.example/fhir/QuestionnaireResponse/q", "resource": change})
@@ -164,6 +164,13 @@ def test_what_cms_was_seen_to_refuse_is_a_warning(change: dict[str, Any], where:
             del entries[7]["resource"][key]
     found = [issue for issue in validate(report) if issue.location == f"Parameters.parameter[4].resource.{where}"]
     assert [(issue.severity, issue.code) for issue in found] == [(Severity.WARNING, "invariant")]
+
+
+def test_a_hostile_resource_is_answered_quickly() -> None:
+    """A hundred thousand unknown elements make 500 findings and one that says so, not an endless answer."""
+    found = validate({"resourceType": "Patient"} | {f"genderr{number}": 1 for number in range(100_000)})
+    assert len(found) == 501
+    assert found[-1].code == "too-costly"
 
 
 def test_prepare_compiles_everything() -> None:

@@ -172,6 +172,7 @@ def sandbox_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 @pytest.fixture
 def cms(sandbox_process: tuple[str, InitResult]) -> Iterator[Cms]:
+    """The stand-in CMS, back at its start."""
     with httpx2.Client(trust_env=False) as http:
         http.post(f"{sandbox_process[0]}/sandbox/reset").raise_for_status()
         yield Cms(sandbox_process[0], http)
@@ -181,6 +182,7 @@ def cms(sandbox_process: tuple[str, InitResult]) -> Iterator[Cms]:
 async def installation(
     cms: Cms, sandbox_process: tuple[str, InitResult], tmp_path: Path
 ) -> AsyncIterator[Installation]:
+    """Everything, started."""
     made = sandbox_process[1]
     loaded = settings_module.load(Path(made.config))
     settings: Settings = replace(loaded, base_url=BASE, mllp=None, clock_url=None)

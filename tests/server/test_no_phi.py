@@ -1,15 +1,19 @@
 """PHI stays out of logs, errors, metrics and addresses, whatever happens."""
 
 import io
+import logging
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from profiles import fhir_json
 from server import logs
 from server.demo import messages
 from server.demo.story import VISITS
 
+ALIGN = "/fhir/access/Patient/$align?entityId=ACCES12345"
 MARKS = (b"Zyxwfamily", b"Qqgiven", b"1EG4TE5MK72", b"19471231", b"1947-12-31", b"MRN-20731")
 
 
@@ -22,11 +26,15 @@ def _marked(body: bytes) -> bytes:
 
 
 @pytest.fixture
-def log() -> io.StringIO:
+def log() -> Iterator[io.StringIO]:
     """All log lines of the test, at the lowest level."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     logs.configure("DEBUG", stream=stream)
-    return stream
+    yield stream
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
 
 
 def _broken(body: bytes) -> list[bytes]:
@@ -48,7 +56,7 @@ async def test_marked_values_are_in_no_log_answer_header_or_metric(installation,
         ("hie-1", "/cda", messages.clinic(visit, now, "NOTE0001"), "application/cda+xml"),
         ("hie-1", "/fhir", messages.pressures(visit, now), "application/json"),
         ("ehr-1", "/fhir/Patient", fhir_json.dump(messages.patient()), "application/json"),
-        ("ehr-1", "/fhir/access/Patient/$align?entityId=ACCES12345", messages.operation("align", "CKM"), "application/json"),
+        ("ehr-1", ALIGN, messages.operation("align", "CKM"), "application/json"),
     ]  # fmt: skip
     said = []
     for client, path, body, kind in sent:

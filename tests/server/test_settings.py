@@ -73,6 +73,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('participant = "ACCES12345"', 'participant = "ACCES1"', "client participant = 'ACCES1': it must be one of"),
         ('source = "system"', 'source = "http://127.0.0.1:1/c"', "refused unless every CMS base_url is loopback"),
         ("[store]", "[store", "not TOML"),
+        ('reporting = "review"', 'repoting = "review"', "repoting, which is not known: did you mean reporting?"),
+        ("[store]", "[stor]", "the key stor, which is not known: did you mean store?"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(tmp_path: Path, old: str, new: str, said: str) -> None:

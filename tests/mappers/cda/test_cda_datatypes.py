@@ -98,7 +98,7 @@ def test_the_senders_zone_gives_the_offset_of_that_day():
             'xsi:type="PQ" value="187.50" unit="kg"',
             ("Quantity", {"value": Decimal("187.50"), "unit": "kg", "code": "kg"}),
         ),
-        ('xsi:type="PQ" value="5" unit="mgAlb/gCre"', ("Quantity", {"value": Decimal(5), "unit": "mgAlb/gCre"})),
+        ('xsi:type="PQ" value="5" unit="wombats/L"', ("Quantity", {"value": Decimal(5), "unit": "wombats/L"})),
         ('xsi:type="PQ" value="5"', ("Quantity", {"value": Decimal(5)})),
         ('xsi:type="INT" value="12"', ("Integer", 12)),
         ('xsi:type="REAL" value="1.20"', ("Quantity", {"value": Decimal("1.20")})),

@@ -147,6 +147,7 @@ def test_an_empty_batch_has_no_messages() -> None:
     assert split(b"BHS|^~\\&|A\rBTS|0\r") == []
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_no_bytes_raise(data: bytes) -> None:
     """Any bytes, with or without a header before them, give a conversion."""

@@ -294,6 +294,65 @@ def test_each_field_with_a_value_is_mapped_or_accounted_for() -> None:
     assert "OBX[1]-5" not in kinds
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "place", "expected"),
+    [
+        ("ORU^R01^ORU_R01", "VXU^V04^VXU_V04", "MSH[1]-9.1", "AR"),
+        ("ORU^R01^ORU_R01", "ORU^R99", "MSH[1]-9.2", "AR"),
+        ("|P|2.5.1", "|X|2.5.1", "MSH[1]-11", "AR"),
+        ("|P|2.5.1", "|P|3.0", "MSH[1]-12", "AR"),
+        ("|M1|", "||", "MSH[1]-10", "AE"),
+        ("PID|1", "ZID|1", "PID[1]", "AE"),
+        ("MRN-1^", "^", "PID[1]-3", "AE"),
+    ],
+)
+def test_what_the_header_or_the_patient_lacks(old: str, new: str, place: str, expected: str) -> None:
+    """Unsupported type, event, processing id and version are rejected; a missing patient or control id is an error."""
+    text = "\r".join([MSH.format(at=AT, control="M1"), PID, OBR.format(at=AT), weight("80")]).replace(old, new)
+    result = convert(text.encode(), Source("0" * 64, "2026-09-10T12:00:00Z"))
+    assert place in [issue.location for issue in result.issues if issue.is_error]
+    assert ack_code(result.issues) == expected
+    if expected == "AR" or place == "PID[1]":
+        assert (result.patient, result.resources) == (None, ())
+        assert result.unmapped
+
+
+def test_the_structure_alone_names_the_message() -> None:
+    """MSH-9 without event but with structure is understood; so is MSH-9 without structure."""
+    for name in ("ORU^^ORU_R01", "ORU^R01"):
+        text = "\r".join([MSH.format(at=AT, control="M1").replace("ORU^R01^ORU_R01", name), PID])
+        assert ack_code(convert(text.encode(), Source("0" * 64, "2026-09-10T12:00:00Z")).issues) == "AA"
+
+
+def test_people_are_one_resource_each() -> None:
+    """The same clinician in two fields is one Practitioner; an organization has no US Core claim without `active`."""
+    who = "1234567893^Okafor^Ngozi^^^^MD^^NPI&2.16.840.1.113883.4.6&ISO^L^^^NPI"
+    row = f"OBX|1|NM|X^x^L||5||||||F|||||{who}|||||||Valley Lab^^^^^CLIA&2.16.840.1.113883.4.7&ISO^XX^^^05D0000001"
+    result = oru(f"PD1||||{who}", row)
+    people = [each for each in result.resources if each["resourceType"] in ("Practitioner", "Organization")]
+    assert [each["resourceType"] for each in people] == ["Practitioner", "Organization"]
+    assert people[1]["identifier"] == [{"system": "urn:oid:2.16.840.1.113883.4.7", "value": "05D0000001"}]
+    assert "profile" not in people[1]["meta"]
+    assert len(observations(result)[0]["performer"]) == 2
+
+
+def test_an_npi_that_fails_its_check_digit_claims_no_us_core_profile() -> None:
+    """us-core-17: the number is kept as sent, the claim is not made."""
+    result = oru("PD1||||1234567890^Okafor^Ngozi^^^^MD^^NPI&2.16.840.1.113883.4.6&ISO^L^^^NPI")
+    who = next(each for each in result.resources if each["resourceType"] == "Practitioner")
+    assert "profile" not in who["meta"]
+
+
+def test_provenance_names_the_bytes_and_all_they_gave() -> None:
+    """One Provenance a message; each resource says in meta.source from which segments it comes."""
+    result = oru(weight("80"))
+    provenance = result.resources[-1]
+    made = [result.patient, *result.resources[:-1]]
+    assert [each["reference"] for each in provenance["target"]] == [f"{r['resourceType']}/{r['id']}" for r in made if r]
+    urn = provenance["entity"][0]["what"]["identifier"]["value"]
+    assert observations(result)[0]["meta"]["source"] == f"{urn}#OBX/1"
+
+
 def test_no_issue_repeats_a_value_of_the_message() -> None:
     """Issues name places and rules, never the data (no PHI)."""
     result = oru("OBX|1|NM|29463-7^w^LN||SECRETVALUE|SECRETUNIT|||SECRETFLAG||SECRETSTATUS|||SECRETTIME")

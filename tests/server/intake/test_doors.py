@@ -130,16 +130,18 @@ async def test_the_same_resource_twice_is_one(installation, eligibility):
 
 
 TRUNCATED = "MSH|^~\\&|LAB|X|F|C|20260820||ORU^R01|T1|P|2.5.1\rPID|1||MRN"
+DOCTYPE = '<!DOCTYPE x [<!ENTITY y "z">]><ClinicalDocument xmlns="urn:hl7-org:v3"/>'
+NOT_DONE = '{"resourceType":"Observation","status":"done"}'
 WRONG = [
     # client, path, body, content type, status, what the answer names
     ("hie-1", "/hl7v2", TRUNCATED, ER7, (400, 422), "PID"),
     ("hie-1", "/hl7v2", "no message at all", ER7, (400,), "MSH"),
     ("hie-1", "/cda", "<ClinicalDocument", CDA, (400,), "line"),
-    ("hie-1", "/cda", '<!DOCTYPE x [<!ENTITY y "z">]><ClinicalDocument xmlns="urn:hl7-org:v3"/>', CDA, (400,), "document type"),
+    ("hie-1", "/cda", DOCTYPE, CDA, (400,), "document type"),
     ("hie-1", "/cda", "<html/>", CDA, (400,), "ClinicalDocument"),
     ("hie-1", "/fhir", '{"resourceType":"Bundle","type":"transaction","entry":[', "application/json", (400,), "JSON"),
     ("hie-1", "/fhir", '{"resourceType":"Bundle","type":"searchset"}', "application/json", (400,), "Bundle.type"),
-    ("ehr-1", "/fhir/Observation", '{"resourceType":"Observation","status":"done"}', "application/json", (422,), "Observation.status"),
+    ("ehr-1", "/fhir/Observation", NOT_DONE, "application/json", (422,), "Observation.status"),
     ("ehr-1", "/fhir/Observation", '{"resourceType":"Patient"}', "application/json", (400,), "resourceType"),
     (
         "ehr-1",
