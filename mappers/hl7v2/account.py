@@ -4,9 +4,11 @@ Shape: kind `left` (a table row or the message rule says why), `bad` (read, but 
 issues), `unknown` (no table mentions it). Fields that only hold separators say nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import compress
+from operator import itemgetter
 
 from mappers.conversion import Unmapped
 from mappers.engine import Table
@@ -40,6 +42,7 @@ class Plan:
     """What the rule says of one segment: fields that reach a resource, fields left with reason, and all the others."""
 
     rest: tuple[int, ...]  # fields that reach no resource
+    pick: Callable[[Segment], tuple[str, ...]]  # their texts
     width: int  # fields from here on are not in the tables at all
     single: frozenset[int]  # read, but only the first repetition
     left: Mapping[int, str]
@@ -57,7 +60,7 @@ class Plan:
         """A plan for a segment of which the fields in `read` reach a resource."""
         width = WIDTHS.get(segment, DEFAULT_WIDTH)
         rest = tuple(index for index in range(1, width) if index not in read)
-        return cls(rest, width, read - repeating, left, otherwise)
+        return cls(rest, itemgetter(*rest, 0), width, read - repeating, left, otherwise)
 
 
 @cache
@@ -109,8 +112,13 @@ def account(assembly: Assembly) -> tuple[Unmapped, ...]:
 
 
 def _of(fields: Segment, number: int, plan: Plan) -> tuple[Unmapped, ...]:
-    places = (*plan.rest, *range(plan.width, len(fields))) if len(fields) > plan.width else plan.rest
-    found = tuple([index for index in places if fields[index] and fields[index].strip("^~& ")])
+    found = tuple(compress(plan.rest, plan.pick(fields)))
+    if len(fields) > plan.width:
+        found += tuple(range(plan.width, len(fields)))
+    for index in found:
+        if not fields[index].strip("^~& "):
+            found = tuple(place for place in found if fields[place].strip("^~& "))
+            break
     repeated = tuple(index for index in fields.whole if index in plan.single) if fields.whole else ()
     return _entries(plan, fields[0], number, found, repeated) if found or repeated else ()
 

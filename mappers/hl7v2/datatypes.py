@@ -167,10 +167,10 @@ _FLAGS = code_map("v2-0078")
 
 def interpretation(value: str, context: MessageContext) -> dict[str, Any] | None:
     """Table 0078 as v3-ObservationInterpretation; another code is kept as text."""
-    written = value.partition("^")[0].strip()
-    known = _FLAGS.coding(written)
+    known = _FLAGS.coding(value) or _FLAGS.coding(value.partition("^")[0].strip())
     if known is not None:
         return {"coding": [known]}
+    written = value.partition("^")[0].strip()
     made = codeable_concept(value, context)
     context.warn("code-invalid", "The abnormal flag is not in the concept map v2-0078 and was kept as it is.")
     return made if "^" in value else {"text": written} if written else None

@@ -1,16 +1,16 @@
 """All exceptions, in one tree. Bad clinical data is no exception: checks and mappers return Issues.
 
-    FacadeError
-    ├── Temporary               the worker retries; a door answers 503 with Retry-After
-    │   ├── StoreUnavailable    locked, full or gone
-    │   └── PeerUnavailable     CMS, a subscriber or a key server did not answer as agreed
-    ├── Conflict                somebody else wrote first: read again
-    │   ├── UniqueViolation     `index` names the columns
-    │   └── LeaseLost           the job is not ours any more: write nothing
-    └── Final                   trying again does not help
-        ├── Refused             the caller may not, or the request is wrong: `status`, `issues`
-        ├── BadConfiguration    the settings are wrong: said in plain words
-        └── StoreDamaged        a wrong key, a torn row, a broken audit chain
+FacadeError
+├── Temporary               the worker retries; a door answers 503 with Retry-After
+│   ├── StoreUnavailable    locked, full or gone
+│   └── PeerUnavailable     CMS, a subscriber or a key server did not answer as agreed
+├── Conflict                somebody else wrote first: read again
+│   ├── UniqueViolation     `index` names the columns
+│   └── LeaseLost           the job is not ours any more: write nothing
+└── Final                   trying again does not help
+    ├── Refused             the caller may not, or the request is wrong: `status`, `issues`
+    ├── BadConfiguration    the settings are wrong: said in plain words
+    └── StoreDamaged        a wrong key, a torn row, a broken audit chain
 """
 
 from collections.abc import Sequence

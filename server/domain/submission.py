@@ -1,8 +1,8 @@
 """One request to CMS, from the built bytes to the applied result, and its legal transitions.
 
-    BUILT -> SENDING -> ACCEPTED -> RESULT -> APPLIED
-                 \\-> UNCERTAIN -> ACCEPTED (after the byte-identical repeat)
-    any open state -> NEEDS_REVIEW (a person decides) -> BUILT (resent by hand)
+BUILT -> SENDING -> ACCEPTED -> RESULT -> APPLIED
+             \\-> UNCERTAIN -> ACCEPTED (after the byte-identical repeat)
+any open state -> NEEDS_REVIEW (a person decides) -> BUILT (resent by hand)
 """
 
 from dataclasses import dataclass
