@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test check bench lock clean
+.PHONY: demo run test check bench crash lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/access-facade demo
@@ -23,6 +23,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
+
+# 100 kills at each boundary of a submission, and 400 stops of workers beyond their lease; the tests have a part of it.
+crash: $(VENV)/.dev
+	CRASH_ROUNDS=100 $(BIN)/python -m pytest -q tests/crash
 
 # The locked requirements, with hashes and without a registry's address.
 lock: $(VENV)/.dev

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from mappers import instruments
 from mappers.narrative import generated, narrative
 from profiles import canonical
 
@@ -26,7 +28,7 @@ _COPIED = {
     "Observation": (
         "status", "category", "code", "effectiveDateTime", "effectivePeriod", "valueQuantity", "component", "method",
     ),
-    "QuestionnaireResponse": ("questionnaire", "status", "authored", "item"),
+    "QuestionnaireResponse": ("identifier", "questionnaire", "status", "authored", "item"),
 }  # fmt: skip
 _ANSWER_TYPES = {
     "valueCoding": "choice",
@@ -46,7 +48,6 @@ class Section:
     title: str
     system: str
     code: str
-    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +94,9 @@ def _section(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def instrument_of(response: Resource) -> str | None:
-    """The measure that a QuestionnaireResponse is, known by its linkIds; None: none of ACCESS's instruments."""
-    links = [str(item.get("linkId", "")) for item in response.get("item", ())]
-    for row in _rows():
-        if "link" in row and any(link.startswith(row["link"]) for link in links):
-            measure: str = row["measure"]
-            return measure
-    return None
+    """The measure that a QuestionnaireResponse is, in any form that is known; None: none of ACCESS's instruments."""
+    found = instruments.recognise(response)
+    return found.measure if found else None
 
 
 def build_report(request: ReportRequest) -> Resource:
@@ -189,6 +186,7 @@ def _filled(request: ReportRequest) -> Iterator[tuple[Section, tuple[Resource, .
 def _value(resource: Resource, section: Section, subject: Resource, base_url: str) -> Resource:
     """A value with its own id, time and unit, cut down to what the document can hold, about the document's Patient."""
     kind = resource["resourceType"]
+    resource = _shaped(resource, base_url)
     kept: Resource = {name: resource[name] for name in _COPIED[kind] if name in resource}
     kept["subject"] = subject
     profile = resource.get("meta", {}).get("profile", [])
@@ -203,6 +201,14 @@ def _value(resource: Resource, section: Section, subject: Resource, base_url: st
         "text": narrative(resource),
         **kept,
     }
+
+
+def _shaped(resource: Resource, base_url: str) -> Resource:
+    """Answers under CMS's linkIds, whatever form they came in; every other resource as it is."""
+    if resource["resourceType"] != "QuestionnaireResponse":
+        return resource
+    form = instruments.cms_response(resource, base_url=base_url)
+    return resource if form is None or form.response is None else form.response
 
 
 def _composition(
@@ -310,20 +316,45 @@ def _questionnaires(
 
 
 def _questionnaire(response: Resource, section: Section, number: int) -> Resource:
-    """The bare form of an instrument: linkIds and answer types only, because the wording belongs to its owner."""
+    """The bare form of an instrument: linkIds and answer types only, because the wording belongs to its owner.
+
+    A form of ours has the LOINC codes and answer lists of the instrument as well; one of somebody else has what the
+    answers show.
+    """
+    ours = instruments.administration(response)
+    if ours and response["questionnaire"].endswith(f"/Questionnaire/{section.measure}"):
+        return _with_text(instruments.questionnaire(ours, response["questionnaire"]))
+    code = _concept(section.system, section.code)["coding"] if section.system == canonical.LOINC else None
+    name = section.measure if number == 1 else f"{section.measure}-{number}"
+    return _bare(response, name=name, title=section.title, code=code)
+
+
+def minimal_questionnaire(response: Resource) -> Resource:
+    """The bare Questionnaire that a QuestionnaireResponse names by its canonical: linkIds and answer types only.
+
+    Shape: a Questionnaire with the canonical's url and version; its id hangs on them. For answers that come without it.
+    """
+    name = sha256(response["questionnaire"].encode()).hexdigest()[:32]
+    row = next((row for row in _rows() if row["measure"] == instrument_of(response)), None)
+    return _bare(response, name=f"questionnaire-{name}", title=row["title"] if row else "Questionnaire", code=None)
+
+
+def _bare(response: Resource, *, name: str, title: str, code: list[Resource] | None) -> Resource:
     url, _, version = response["questionnaire"].partition("|")
     questionnaire: Resource = {
         "resourceType": "Questionnaire",
-        "id": section.measure if number == 1 else f"{section.measure}-{number}",
+        "id": name,
         "meta": {"profile": [_SDC_QUESTIONNAIRE]},
         "url": url,
         **({"version": version} if version else {}),
-        "title": section.title,
+        "title": title,
         "status": "active",
         "subjectType": ["Patient"],
-        **({"code": _concept(section.system, section.code)["coding"]} if section.system == canonical.LOINC else {}),
+        **({"code": code} if code else {}),
         "item": [_question(item) for item in response.get("item", ())],
     }
+    if not questionnaire["item"]:
+        del questionnaire["item"]
     return _with_text(questionnaire)
 
 

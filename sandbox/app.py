@@ -69,7 +69,14 @@ async def tick(world: World) -> None:
 def server(app: SandboxApp, *, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Server:
     """A uvicorn server for the app, not started."""
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        lifespan="on",
     )
     return uvicorn.Server(config)
 

@@ -60,14 +60,26 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        call = call_of(scope["path"])
+        if self._cut_short(call, scope):
+            await _reset(scope, receive)
+            return
         exchange = await _read(scope, receive)
-        call = call_of(exchange.path)
         if call == "token":
             await tokens.fetch_keys(self._world, exchange)
         fault, answer = self._process(call, exchange)
-        if fault is not None and fault.seconds:
+        if fault is not None and fault.kind != faults.SLOW_BYTES:
             await asyncio.sleep(fault.seconds)
         await _send(scope, receive, send, answer, fault)
+
+    def _cut_short(self, call: str, scope: Scope) -> bool:
+        """Whether the connection is to be reset before the request's body is read."""
+        world = self._world
+        with world.store.transaction():
+            fault = faults.take(world, call, kind=faults.RESET_DURING)
+            if fault is not None:
+                journal.write(world, call, _exchange(scope, b""), fault.instead(call), fault.kind)
+        return fault is not None
 
     def _process(self, call: str, exchange: Exchange) -> tuple[Fault | None, Answer]:
         world = self._world
@@ -85,6 +97,10 @@ async def _read(scope: Scope, receive: Receive) -> Exchange:
     while message.get("more_body"):
         message = await receive()
         body += message.get("body", b"")
+    return _exchange(scope, bytes(body))
+
+
+def _exchange(scope: Scope, body: bytes) -> Exchange:
     headers = Headers(scope=scope)
     query = scope["query_string"].decode("latin-1")
     return Exchange(
@@ -92,7 +108,7 @@ async def _read(scope: Scope, receive: Receive) -> Exchange:
         path=scope["path"],
         query=dict(QueryParams(query)),
         headers={name.lower(): value for name, value in headers.items()},
-        body=bytes(body),
+        body=body,
         base=f"{scope['scheme']}://{headers.get('host', '')}",
         raw_path=scope.get("raw_path", scope["path"].encode()).decode("latin-1").split("?")[0],
         raw_query=query,
@@ -104,16 +120,63 @@ async def _send(scope: Scope, receive: Receive, send: Send, answer: Answer, faul
         await _reset(scope, receive)
         return
     body, headers = _content(answer)
-    cut = fault is not None and fault.kind == faults.TRUNCATE
-    promised = len(body) or 64 if cut else len(body)
+    kind = fault.kind if fault else None
+    if fault is not None and kind == faults.DUPLICATE_HEADERS:
+        headers += _doubled(headers, fault)
+    if fault is not None and kind in (faults.TRUNCATE, faults.WRONG_LENGTH, faults.SLOW_BYTES):
+        await _send_raw(scope, receive, _raw(answer.status, headers, body, fault.kind), fault)
+        return
+    if fault is not None and kind == faults.HUGE:
+        await _send_huge(send, answer.status, headers, fault.size)
+        return
     # 302 and 202 alike: an empty body is announced as such.
-    headers.append((b"content-length", str(promised).encode()))
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if cut:
-        await send({"type": "http.response.body", "body": body[: promised // 2], "more_body": True})
-        await _drop(scope, receive)
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+Fields = list[tuple[bytes, bytes]]
+
+
+def _doubled(headers: Fields, fault: Fault) -> Fields:
+    """The same again; another Content-Location if one is planned."""
+    other = fault.location.encode("latin-1") if fault.location else None
+    return [(name, other if other and name == b"content-location" else value) for name, value in headers]
+
+
+def _raw(status: int, headers: Fields, body: bytes, kind: str) -> bytes:
+    """The answer as bytes, with the lie that the fault tells about its length."""
+    promised = len(body)
+    if kind == faults.TRUNCATE:
+        promised, body = len(body) or 64, body[: len(body) // 2]
+    elif kind == faults.WRONG_LENGTH:
+        promised, body = len(body) // 2, body or b" " * 64
+    fields = [*headers, (b"content-length", str(promised).encode())]
+    lines = [f"HTTP/1.1 {status} Planned".encode(), *(name + b": " + value for name, value in fields)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def _send_raw(scope: Scope, receive: Receive, content: bytes, fault: Fault) -> None:
+    """Writes past the server, which would not let it through, and ends the connection."""
+    transport = _transport(scope)
+    if fault.kind == faults.SLOW_BYTES:
+        for at in range(len(content)):
+            if transport.is_closing():
+                break
+            transport.write(content[at : at + 1])
+            await asyncio.sleep(fault.seconds)
     else:
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        transport.write(content)
+    await _drop(scope, receive)
+
+
+async def _send_huge(send: Send, status: int, headers: Fields, size: int) -> None:
+    """Spaces, a MB at a time."""
+    headers.append((b"content-length", str(size).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    for at in range(0, size, 1_000_000):
+        block = b" " * min(1_000_000, size - at)
+        await send({"type": "http.response.body", "body": block, "more_body": at + len(block) < size})
 
 
 def _content(answer: Answer) -> tuple[bytes, list[tuple[bytes, bytes]]]:

@@ -96,10 +96,13 @@ async def _working(context: Context, work: bool) -> AsyncIterator[None]:
 
 
 def _routes() -> list[Route]:
-    """Every address of the contract, the special ones before the general ones."""
+    """Every address of the contract, the special before the general; the busiest first: they are tried in order."""
     get, post, put = ["GET"], ["POST"], ["PUT"]
     operations = "/fhir/access/Patient"
     return [
+        Route("/fhir/$convert-data", convert.door, methods=post),
+        Route("/fhir/$validate", validation.door, methods=post),
+        Route("/fhir/{type}", rest.create, methods=post),
         Route("/fhir/metadata", metadata, methods=get),
         Route("/fhir/.well-known/smart-configuration", smart_configuration, methods=get),
         Route("/.well-known/smart-configuration", smart_configuration, methods=get),
@@ -115,14 +118,11 @@ def _routes() -> list[Route]:
         Route("/fhir/", bundle.door, methods=post),
         Route(operations + "/$submission-status/{id}", cms_operations.submission_status, methods=get),
         Route(operations + "/{operation}", cms_operations.submit, methods=post),
-        Route("/fhir/$convert-data", convert.door, methods=post),
-        Route("/fhir/$validate", validation.door, methods=post),
         Route("/fhir/{type}/$validate", validation.door, methods=post),
         Route("/fhir/Subscription/$status", subscription_status.door, methods=get),
         Route("/fhir/Subscription/{id}/$status", subscription_status.door, methods=get),
         Route("/fhir/Subscription/{id}/$events", subscription_events.door, methods=get),
         Route("/fhir/{type}/_search", search.search, methods=post),
-        Route("/fhir/{type}", rest.create, methods=post),
         Route("/fhir/{type}", search.search, methods=get),
         Route("/fhir/{type}/{id}", rest.read, methods=get),
         Route("/fhir/{type}/{id}", rest.update, methods=put),

@@ -24,6 +24,7 @@ class Context:
     clock: Clock
     http: httpx2.AsyncClient
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    seen_patients: set[tuple[str, str]] = field(default_factory=set)  # participant and id; a Patient is never deleted
 
 
 # A step does one job and says what to write; the worker commits it together with the end of the job.

@@ -109,6 +109,7 @@ def initialise(
         "clock": f"http://127.0.0.1:{sandbox_port}/sandbox/clock" if demo else "system",
         "subscriber_hosts": '["127.0.0.1"]' if demo else "[]",
         "reporting": "automatic" if demo else "review",
+        "disclosure": "false" if demo else "true",
     }
     if demo:
         mailbox.Maildir(directory / MAILBOX, create=True).close()

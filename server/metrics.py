@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from functools import cache
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.responses import Response
@@ -45,11 +46,18 @@ class MetricsMiddleware:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                REQUESTS.labels(door, str(message["status"])).inc()
-                SECONDS.labels(door).observe(time.perf_counter() - started)
+                counter, histogram = _meters(door, message["status"])
+                counter.inc()
+                histogram.observe(time.perf_counter() - started)
             await send(message)
 
         await self._app(scope, receive, counted)
+
+
+@cache
+def _meters(door: str, status: int) -> tuple[Counter, Histogram]:
+    """Looked up once for each door and status."""
+    return REQUESTS.labels(door, str(status)), SECONDS.labels(door)
 
 
 def _door(path: str) -> str:

@@ -10,10 +10,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any, NamedTuple
-from uuid import uuid4
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -250,17 +249,20 @@ class _Tracked:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            MutableHeaders(raw=message["headers"])["X-Request-Id"] = self._id
+            message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode("ascii"))]
         await self._send(message)
 
 
 def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
     given = _header(headers, b"x-request-id")
-    return given if REQUEST_ID.fullmatch(given) else uuid4().hex
+    return given if given and REQUEST_ID.fullmatch(given) else token_hex(16)
 
 
 def _header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 def _log(exc: BaseException, request_id: str) -> None:

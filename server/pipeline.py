@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from server import schedule
-from server.cms import results
+from server.cms import reconcile, results
 from server.cms.poll import poll
 from server.cms.submit import send, submit
 from server.cms.transitions import moved, review
@@ -30,6 +30,7 @@ Consequence = Callable[[Submission, str, Context], Awaitable[Changeset]]
 
 # What follows from a result, by operation; an operation without a row has no consequence beyond its own answer.
 CONSEQUENCES: dict[Operation, Consequence] = {
+    Operation.CHECK_ELIGIBILITY: schedule.eligibility_result,
     Operation.ALIGN: schedule.alignment_result,
     Operation.UNALIGN: schedule.unalignment_result,
     Operation.REPORT_DATA: schedule.report_result,
@@ -37,7 +38,7 @@ CONSEQUENCES: dict[Operation, Consequence] = {
 
 
 async def apply(job: Job, context: Context) -> Changeset:
-    """RESULT -> APPLIED, with the consequences of CMS's decision; an answer that can not be read goes to a person."""
+    """RESULT -> APPLIED, with the consequences of CMS's decision; what can not be read or decided goes to a person."""
     submission = await context.store.get(Submission, participant_id=job.participant_id, id=job.key)
     if submission is None or submission.state is not SubmissionState.RESULT or submission.result is None:
         return Changeset()
@@ -47,12 +48,15 @@ async def apply(job: Job, context: Context) -> Changeset:
             f"CMS refused the submission after it took it ({submission.result_status}). Read its answer, mend, resend."
         )
         return await review(submission, why, context)
+    meant = await reconcile.meant(submission, code, context)
+    if meant is None:
+        return await review(submission, _doubt(submission, code), context, result_code=code)
     now = context.clock.now()
     keep_replay = submission.operation is not Operation.CHECK_ELIGIBILITY
     applied = moved(
         submission,
         SubmissionState.APPLIED,
-        code,
+        code if meant == code else f"{code}, because the first try had been taken: {meant}",
         at=now,
         finished_at=now,
         result_code=code,
@@ -61,7 +65,17 @@ async def apply(job: Job, context: Context) -> Changeset:
     consequence = CONSEQUENCES.get(submission.operation)
     if consequence is None:
         return applied
-    return applied + await consequence(replace(submission, result_code=code, finished_at=now), code, context)
+    return applied + await consequence(replace(submission, result_code=code, finished_at=now), meant, context)
+
+
+def _doubt(submission: Submission, code: str) -> str:
+    """Why a person has to decide on a result that can be read."""
+    if code in results.codes(submission.operation):
+        return (
+            f"CMS answered {code}, but an earlier try of this request may have done it. Look for CMS's e-mail or ask "
+            "CMS whether the patient is aligned to you before anything is sent again."
+        )
+    return f"CMS answered {code[:64]}, which this version does not know. {results.UNKNOWN.next}"
 
 
 STEPS: dict[JobKind, Step] = {

@@ -20,6 +20,20 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AUTH_METHODS = frozenset({"private_key_jwt", "client_secret_basic", "client_secret_post", "auto"})
 ROLES = frozenset({"ehr", "hie", "pcp", "operator"})
 TRACKS = frozenset({"eCKM", "CKM", "MSK", "BH"})
+MEDIA_TYPES = frozenset({"application/json", "application/fhir+json"})
+CMS_OPTIONS = (
+    "auth_method",
+    "scope",
+    "timeout_seconds",
+    "auth_order",
+    "token_margin_seconds",
+    "fresh_per_submission",
+    "prefer_respond_async",
+    "content_type",
+    "accept",
+    "posts_per_second",
+    "pause_seconds",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,16 @@ class CmsEndpoint:
     private_key_file: Path | None = None
     client_secret_file: Path | None = None
     scope: str = "cdx/*.read cdx/fhir-resource.write"
-    timeout_seconds: float = 20.0
+    timeout_seconds: float = 20.0  # of one whole exchange, however slowly its bytes come
+    # Where the guide contradicts itself or is silent, the default is what CMS's test environment was seen to take.
+    auth_order: tuple[str, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt")  # of `auto`
+    token_margin_seconds: float = 60.0  # a token is renewed so long before it ends, or a fifth of its life if less
+    fresh_per_submission: bool = False  # a new token for each submission, as one sentence of the guide recommends
+    prefer_respond_async: bool = True
+    content_type: str = "application/json"  # before guide version 0.9.11: application/fhir+json
+    accept: str = "application/json"
+    posts_per_second: float = 10.0  # to one operation; CMS names no limit
+    pause_seconds: float = 300.0  # after a 403, a 404 or refused credentials
     polling: Polling = field(default_factory=Polling)
 
 
@@ -69,6 +92,8 @@ class Participant:
     reporting: str = "review"
     time_zone: str = "America/New_York"
     mailbox: Path | None = None  # a maildir in which CMS's e-mails arrive
+    disclosure_required: bool = True  # the first question to CMS needs a stored Consent: CMS's disclosure was given
+    switch_consent_required: bool = True  # an attestation of a switch needs a stored Consent
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +139,7 @@ class Settings:
     max_bundle_entries: int = 500
     token_seconds: int = 300
     worker_concurrency: int = 16
+    worker_poll_concurrency: int = 256  # polls of CMS at a time, beside the other jobs
     worker_idle_seconds: float = 0.25
     lease_seconds: float = 60.0
     mailbox_seconds: float = 30.0
@@ -255,6 +281,11 @@ def _mllp(table: dict[str, Any], here: Path, participants: Mapping[str, Particip
 def _check(settings: Settings) -> None:
     _one_of("reporting", [p.reporting for p in settings.participants.values()], frozenset({"review", "automatic"}))
     _one_of("auth_method", [p.cms.auth_method for p in settings.participants.values()], AUTH_METHODS)
+    endpoints = [p.cms for p in settings.participants.values()]
+    _one_of("auth_order", [m for cms in endpoints for m in cms.auth_order], AUTH_METHODS - {"auto"})
+    _one_of("content_type", [cms.content_type for cms in endpoints], MEDIA_TYPES)
+    if any(cms.posts_per_second <= 0 for cms in endpoints):
+        raise ValueError("posts_per_second must be more than 0")
     _one_of("tracks", [t for p in settings.participants.values() for t in p.tracks], TRACKS)
     _one_of("role", [c.role for c in settings.clients.values()], ROLES)
     _one_of("client participant", [c.participant for c in settings.clients.values()], frozenset(settings.participants))

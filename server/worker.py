@@ -7,13 +7,14 @@ person is told.
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 
 from server.clock import machine_now
 from server.cms.transitions import retry_wait
 from server.context import Context
-from server.domain.errors import Conflict, FacadeError, LeaseLost, Temporary
+from server.domain.errors import Conflict, Deferred, FacadeError, LeaseLost, Temporary
 from server.domain.job import Job, JobKind, NewJob
 from server.logs import get_logger
 from server.pipeline import STEPS
@@ -26,73 +27,38 @@ log = get_logger()
 
 
 class Worker:
-    """Runs until it is stopped; what it holds then is finished or given back."""
+    """Runs until it is stopped; what it holds then is finished or given back.
+
+    Polls of CMS have a lane of their own: they are many and slow, and nothing else is to wait for them.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._stop = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        others = tuple(kind for kind in JobKind if kind is not JobKind.POLL)
+        settings = context.settings
+        self._lanes = (
+            _Lane(context, self._stop, self._run, kinds=others, limit=settings.worker_concurrency),
+            _Lane(
+                context,
+                self._stop,
+                self._run,
+                kinds=(JobKind.POLL,),
+                limit=settings.worker_poll_concurrency,
+                steady=True,
+            ),
+        )
 
     def stop(self) -> None:
         """Takes no more jobs."""
         self._stop.set()
-        self._room.set()
+        for lane in self._lanes:
+            lane.room.set()
 
     async def run(self) -> None:
         """Until stopped: claim, run, wait for work to become due."""
         await self._standing_jobs()
-        seen = -1
-        while not self._stop.is_set():
-            free = self._context.settings.worker_concurrency - len(self._running)
-            if free <= 0:
-                await self._wait_for_room()
-                continue
-            changed, jobs = await self._claim(free)
-            for job in jobs:
-                self._start(job)
-            if not jobs and changed == seen:
-                await self._idle()
-            seen = changed
-        await self._drain()
-
-    async def _claim(self, limit: int) -> tuple[int, list[Job]]:
-        context = self._context
-        try:
-            changed = await context.store.changed()
-            jobs = await context.store.claim(
-                now=context.clock.now(),
-                machine_now=machine_now(),
-                lease_seconds=context.settings.lease_seconds,
-                limit=limit,
-            )
-        except Temporary as failure:
-            log.warning("store unavailable", error=type(failure).__name__)
-            await asyncio.sleep(1.0)
-            return -2, []
-        return changed, list(jobs)
-
-    async def _idle(self) -> None:
-        """Sleeps a little; a stop ends it at once. Cheap: one look at a counter and one at the due index."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), timeout=self._context.settings.worker_idle_seconds)
-
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        await self._room.wait()
-
-    def _start(self, job: Job) -> None:
-        task = asyncio.create_task(self._run(job), name=f"{job.kind} {job.id}")
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._room.set()
-
-    async def _drain(self) -> None:
-        if self._running:
-            await asyncio.wait(self._running, timeout=25.0)
+        await asyncio.gather(*(lane.run() for lane in self._lanes))
 
     async def _run(self, job: Job) -> None:
         context = self._context
@@ -103,6 +69,8 @@ class Worker:
             log.warning("lease lost", job_id=job.id, job_kind=job.kind)
         except Conflict:  # somebody else wrote first: look again at once
             await self._give_back(job, timedelta(milliseconds=50))
+        except Deferred as later:
+            await self._give_back(job, timedelta(seconds=later.retry_after_seconds or 0.0))
         except Temporary as failure:
             log.info("later", job_id=job.id, job_kind=job.kind, error=type(failure).__name__)
             await self._give_back(job, retry_wait(job.attempts, failure.retry_after_seconds))
@@ -137,3 +105,79 @@ class Worker:
             if participant.mailbox is not None
         ]
         await self._context.store.commit(Changeset(jobs=tuple(jobs)))
+
+
+class _Lane:
+    """Jobs of some kinds, up to a limit at a time. `steady`: taken in one batch a tick, not each as it falls due."""
+
+    def __init__(
+        self,
+        context: Context,
+        stop: asyncio.Event,
+        work: Callable[[Job], Coroutine[None, None, None]],
+        *,
+        kinds: tuple[JobKind, ...],
+        limit: int,
+        steady: bool = False,
+    ) -> None:
+        self._context, self._stop, self._work = context, stop, work
+        self._kinds, self._limit, self._steady = kinds, limit, steady
+        self._running: set[asyncio.Task[None]] = set()
+        self.room = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until stopped; then what runs is finished."""
+        seen = -1
+        while not self._stop.is_set():
+            free = self._limit - len(self._running)
+            if free <= 0:
+                await self._wait_for_room()
+                continue
+            changed, jobs = await self._claim(free)
+            for job in jobs:
+                self._start(job)
+            if len(jobs) < free and (self._steady or (not jobs and changed == seen)):
+                await self._idle()
+            seen = changed
+        await self._drain()
+
+    async def _claim(self, limit: int) -> tuple[int, list[Job]]:
+        context = self._context
+        try:
+            changed = await context.store.changed()
+            jobs = await context.store.claim(
+                now=context.clock.now(),
+                machine_now=machine_now(),
+                lease_seconds=context.settings.lease_seconds,
+                limit=limit,
+                kinds=self._kinds,
+            )
+        except Temporary as failure:
+            log.warning("store unavailable", error=type(failure).__name__)
+            await asyncio.sleep(1.0)
+            return -2, []
+        return changed, list(jobs)
+
+    async def _idle(self) -> None:
+        """Sleeps a little; a stop ends it at once. Cheap: one look at a counter and one at the due index."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), timeout=self._context.settings.worker_idle_seconds)
+
+    async def _wait_for_room(self) -> None:
+        self.room.clear()
+        await self.room.wait()
+        if self._steady:
+            await self._idle()
+
+    def _start(self, job: Job) -> None:
+        task = asyncio.create_task(self._work(job), name=f"{job.kind} {job.id}")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self.room.set()
+
+    async def _drain(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=25.0)

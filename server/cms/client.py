@@ -4,13 +4,17 @@ TLS 1.3 only, certificates checked, redirects never followed, answers read up to
 own origin only. Source: ACCESS API IG 0.9.12, authentication (transport).
 """
 
+import asyncio
 import ssl
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from datetime import datetime
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from server.cms.policy import longest_retry_after
 from server.context import Context
 from server.domain.submission import Operation
 from server.settings import Participant, Settings
@@ -20,19 +24,27 @@ MAX_ANSWER_BYTES = 5 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """CMS answered. Header names are case-insensitive in `headers`."""
+    """CMS answered. Header names are case-insensitive in `headers`. `fault`: why `body` is not whole, if so."""
 
     status: int
     headers: httpx2.Headers
     body: bytes
+    fault: str = ""
+
+    def retry_after(self, now: datetime) -> float | None:
+        """CMS's wish in seconds, if it has a readable one."""
+        return longest_retry_after(self.headers.get_list("Retry-After"), now)
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Nothing usable came back. `sent` says whether bytes of the request may have arrived."""
+    """No status came back. `sent` says whether bytes of the request may have arrived."""
 
     sent: bool
     reason: str  # the kind of failure, no address
+
+
+TOO_LONG, CUT_OFF = "too long", "cut off"
 
 
 def transports(settings: Settings) -> dict[str, httpx2.AsyncBaseTransport]:
@@ -56,13 +68,27 @@ def operation_url(participant: Participant, operation: Operation) -> str:
     return f"{participant.cms.base_url}/access/Patient/${operation}?entityId={participant.entity_id}"
 
 
+def status_url(participant: Participant, operation: Operation, answer: Answer) -> str | None:
+    """The `Content-Location` of a 202, made absolute; None without one; two that differ are unusable."""
+    given = sorted({value.strip() for value in answer.headers.get_list("Content-Location")} - {""})
+    if not given:
+        return None
+    location = " ".join(given)
+    try:
+        relative = not urlsplit(location).scheme
+        return urljoin(operation_url(participant, operation), location) if relative else location
+    except ValueError:
+        return location
+
+
 def same_origin(participant: Participant, url: str) -> bool:
     """Whether a status URL is on CMS's own origin: scheme, host and port, parsed."""
     try:
         parts = urlsplit(url)
         return (
             parts.scheme in ("http", "https")
-            and not parts.username
+            and parts.username is None
+            and " " not in url
             and _origin(url) == _origin(participant.cms.base_url)
         )
     except ValueError:
@@ -73,46 +99,63 @@ async def post(
     participant: Participant, operation: Operation, body: bytes, token: str, context: Context
 ) -> Answer | NoAnswer:
     """POSTs a request, bytes as they are."""
-    headers = {
-        "Authorization": f"Bearer {token}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Prefer": "respond-async",
-    }
+    cms = participant.cms
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": cms.content_type, "Accept": cms.accept}
+    if cms.prefer_respond_async:
+        headers["Prefer"] = "respond-async"
     return await exchange("POST", operation_url(participant, operation), headers, body, participant, context)
 
 
 async def status(participant: Participant, url: str, token: str, context: Context) -> Answer | NoAnswer:
-    """Asks once. The URL is used as it was given."""
-    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    """Asks once. The URL is used as it was given; on any origin but CMS's own, nothing is sent."""
+    if not same_origin(participant, url):
+        return NoAnswer(False, "status URL on another origin")
+    headers = {"Authorization": f"Bearer {token}", "Accept": participant.cms.accept}
     return await exchange("GET", url, headers, None, participant, context)
 
 
 async def exchange(
     method: str, url: str, headers: Mapping[str, str], body: bytes | None, participant: Participant, context: Context
 ) -> Answer | NoAnswer:
-    """One request and its whole answer, or why there is none."""
-    timeout = httpx2.Timeout(participant.cms.timeout_seconds, connect=min(10.0, participant.cms.timeout_seconds))
+    """One request and its answer, or why there is none, within the participant's deadline.
+
+    Once the head of an answer is here its status counts, even if the body never ends.
+    """
+    seconds = participant.cms.timeout_seconds
+    timeout = httpx2.Timeout(seconds, connect=min(10.0, seconds / 2))
+    plain = {**headers, "Accept-Encoding": "identity"}  # nothing to unpack, so nothing that can blow up
+    head: httpx2.Response | None = None
     try:
-        async with context.http.stream(
-            method, url, headers=headers, content=body, timeout=timeout, follow_redirects=False
-        ) as response:
-            read = await _read(response)
+        async with (
+            asyncio.timeout(seconds),
+            context.http.stream(
+                method, url, headers=plain, content=body, timeout=timeout, follow_redirects=False
+            ) as head,
+        ):
+            read = await _read(head)
+            return Answer(head.status_code, head.headers, read or b"", "" if read is not None else TOO_LONG)
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol) as failure:
         return NoAnswer(False, type(failure).__name__)
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as failure:
+    except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as failure:
+        if head is not None:
+            return Answer(head.status_code, head.headers, b"", CUT_OFF)
         return NoAnswer(True, type(failure).__name__)
-    return NoAnswer(True, "answer too long") if read is None else Answer(response.status_code, response.headers, read)
 
 
 async def _read(response: httpx2.Response) -> bytes | None:
-    """The decoded body, or None once it passes the cap (a decompression bomb is never unpacked further)."""
+    """The body, or None if it passes the cap; a gzip that nobody asked for is unpacked up to the cap and no further."""
     body = bytearray()
-    async for chunk in response.aiter_bytes(65536):
+    async for chunk in response.aiter_raw(65536):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             return None
-    return bytes(body)
+    if response.headers.get("Content-Encoding", "identity").lower() != "gzip":
+        return bytes(body)
+    try:
+        unpacked = zlib.decompressobj(wbits=31).decompress(bytes(body), MAX_ANSWER_BYTES + 1)
+    except zlib.error:
+        return b""
+    return unpacked if len(unpacked) <= MAX_ANSWER_BYTES else None
 
 
 def _origin(url: str) -> str:

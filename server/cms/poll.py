@@ -1,26 +1,31 @@
-"""From the status URL to CMS's result. A poll asks once; the next one is a row that is due later.
+"""From the status URL to CMS's result. A poll asks once; the next one is the same job, due later.
 
+An answer that changes nothing writes nothing but the job's due time: the claims of the job count the polls.
 Source: ACCESS API IG 0.9.12, guidance (polling): first after 5-10 s, then every 10-30 s; after 5 minutes someone is
 told and the submission goes on in a slow lane, never to a silent end.
 """
 
 from datetime import timedelta
 
-import msgspec
-
+from server.cms import gate
 from server.cms import token as tokens
-from server.cms.client import Answer, NoAnswer, status
-from server.cms.policy import Verdict, of_poll, retry_after_seconds
-from server.cms.transitions import due, moved, next_poll, retry_wait, review
+from server.cms.client import TOO_LONG, Answer, NoAnswer, status
+from server.cms.policy import Verdict, of_poll
+from server.cms.results import is_answer
+from server.cms.transitions import due, moved, next_poll, repeated, retry_wait, review
 from server.context import Context
-from server.domain.errors import BadConfiguration, FacadeError, PeerUnavailable
+from server.domain.errors import Deferred, FacadeError, Temporary
 from server.domain.job import Job, JobKind
-from server.domain.submission import Submission, SubmissionState
+from server.domain.submission import Submission, SubmissionEvent, SubmissionState
 from server.settings import Participant
-from server.store.base import Changeset
+from server.store.base import Changeset, Where
 from server.work_items import work_item
 
-UNREADABLE_TRIES = 3
+# Answers that may be a passing fault: the event that each leaves, and how many in a row are one too many.
+UNREADABLE = "CMS decided, but its answer can not be read"
+GONE = "CMS does not know the status URL"
+TRIES = 3
+RECONCILING = "CMS does not know the status URL: the same bytes again, to find out what became of them"
 
 
 async def poll(job: Job, context: Context) -> Changeset:
@@ -29,87 +34,128 @@ async def poll(job: Job, context: Context) -> Changeset:
     if submission is None or submission.state is not SubmissionState.ACCEPTED or submission.content_location is None:
         return Changeset()
     participant = context.settings.participant(submission.participant_id)
+    asked = _Poll(submission, participant, job, context)
     try:
-        answer = await _ask(participant, submission.content_location.decode(), context)
-    except (PeerUnavailable, BadConfiguration) as failure:
-        return await _wait(submission, participant, context, detail=str(failure))
-    if isinstance(answer, NoAnswer):
-        return await _wait(submission, participant, context, detail=answer.reason)
-    return await _read(submission, participant, answer, context)
+        answer = await asked.ask(submission.content_location.decode())
+    except Temporary as failure:  # no token, or polls are paused
+        return await asked.later(failure.retry_after_seconds)
+    return await asked.read(answer)
 
 
-async def _ask(participant: Participant, url: str, context: Context) -> Answer | NoAnswer:
-    answer = await status(participant, url, await tokens.bearer(participant, context), context)
-    if isinstance(answer, Answer) and of_poll(answer.status) is Verdict.RENEW:
-        await tokens.forget(participant, context)
+class _Poll:
+    """One poll of one submission."""
+
+    def __init__(self, submission: Submission, participant: Participant, job: Job, context: Context) -> None:
+        self._submission, self._participant, self._context = submission, participant, context
+        self._polls = submission.polls + job.attempts
+
+    async def ask(self, url: str) -> Answer | NoAnswer:
+        """Through the gate of the polls; a 401 is repeated once with a new token."""
+        participant, context = self._participant, self._context
+        await gate.enter(participant, gate.STATUS, context)
         answer = await status(participant, url, await tokens.bearer(participant, context), context)
-    return answer
+        if isinstance(answer, Answer) and of_poll(answer.status) is Verdict.RENEW:
+            await tokens.forget(participant, context)
+            answer = await status(participant, url, await tokens.bearer(participant, context), context)
+        return answer
 
+    async def read(self, answer: Answer | NoAnswer) -> Changeset:
+        """What the answer means for the submission, and for all polls of the participant."""
+        if isinstance(answer, NoAnswer):
+            return await self.later()
+        verdict = of_poll(answer.status)
+        if verdict is Verdict.PAUSE:
+            return await self._paused(answer)
+        await gate.passed(self._participant, gate.STATUS, self._context)
+        if verdict is Verdict.RECONCILE:
+            return await self._gone(answer)
+        if verdict is Verdict.RENEW:
+            return await self.later(self._participant.cms.pause_seconds)
+        if verdict is Verdict.RESULT and answer.fault in ("", TOO_LONG):
+            return await self._result(answer)
+        return await self.later(answer.retry_after(self._context.clock.now()))
 
-async def _read(submission: Submission, participant: Participant, answer: Answer, context: Context) -> Changeset:
-    verdict = of_poll(answer.status)
-    if verdict is Verdict.RESULT:
-        return await _result(submission, participant, answer, context)
-    if verdict is Verdict.REVIEW:
-        why = f"CMS answered {answer.status} when asked for the result. Look it up at CMS, then resend or close it."
-        return await review(submission, why, context, result=answer.body, result_status=answer.status)
-    if verdict in (Verdict.PAUSE, Verdict.RENEW):
-        return await _wait(submission, participant, context, detail=f"CMS answered {answer.status}", wish=300.0)
-    wish = retry_after_seconds(answer.headers.get("Retry-After"), context.clock.now())
-    return await _wait(submission, participant, context, detail=f"CMS answered {answer.status}", wish=wish)
-
-
-async def _result(submission: Submission, participant: Participant, answer: Answer, context: Context) -> Changeset:
-    now = context.clock.now()
-    if _kind(answer.body) not in ("Parameters", "OperationOutcome") and submission.polls < UNREADABLE_TRIES:
-        return await _wait(submission, participant, context, detail="an answer that is not FHIR")
-    decided = moved(
-        submission,
-        SubmissionState.RESULT,
-        f"CMS decided ({answer.status})",
-        at=now,
-        polls=submission.polls + 1,
-        result=answer.body,
-        result_status=answer.status,
-    )
-    return decided + due(submission, JobKind.APPLY, now)
-
-
-def _kind(body: bytes) -> str | None:
-    try:
-        content = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return None
-    return content.get("resourceType") if isinstance(content, dict) else None
-
-
-async def _wait(
-    submission: Submission, participant: Participant, context: Context, *, detail: str, wish: float | None = None
-) -> Changeset:
-    """The next poll, and past the agreed time a notice to a person, once."""
-    now = context.clock.now()
-    polling = participant.cms.polling
-    if submission.accepted_at is None:
-        raise FacadeError(f"submission {submission.id} is polled but was never accepted")
-    late = now - submission.accepted_at >= timedelta(seconds=polling.notify_after_seconds)
-    told = Changeset()
-    if late and not submission.late:
+    async def later(self, wish: float | None = None) -> Changeset:
+        """The next poll, never sooner than the schedule says. Past the agreed time a notice to a person, once."""
+        submission, context = self._submission, self._context
+        polling = self._participant.cms.polling
+        if submission.accepted_at is None:
+            raise FacadeError(f"submission {submission.id} is polled but was never accepted")
+        now = context.clock.now()
+        late = now - submission.accepted_at >= timedelta(seconds=polling.notify_after_seconds)
+        wait = next_poll(polling, self._polls - 1, late=late)
+        if wish is not None:
+            wait = max(wait, retry_wait(1, wish))
+        if not late or submission.late:
+            raise Deferred("not yet", retry_after_seconds=wait.total_seconds())
         minutes = round(polling.notify_after_seconds / 60)
-        told = await _tell(
-            submission, f"CMS has not answered for {minutes} minutes. It is still asked, less often.", context
+        text = f"CMS has not answered for {minutes} minutes. It is still asked, less often."
+        waiting = self._moved(SubmissionState.ACCEPTED, "late: still asked, less often", late=True)
+        return waiting + due(submission, JobKind.POLL, now + wait) + await self._told("late", text)
+
+    async def _result(self, answer: Answer) -> Changeset:
+        """CMS decided, for or against; an answer that stays unreadable is for a person."""
+        if not is_answer(answer.body):
+            return await self._doubtful(answer, UNREADABLE) or await self._review(
+                f"CMS's result came {TRIES} times and could not be read. Look it up at CMS, then resend or close it.",
+                answer,
+            )
+        decided = self._moved(
+            SubmissionState.RESULT,
+            f"CMS decided ({answer.status})",
+            result=answer.body,
+            result_status=answer.status,
         )
-    wait = retry_wait(1, wish) if wish is not None else next_poll(polling, submission.polls, late=late)
-    waiting = moved(submission, SubmissionState.ACCEPTED, detail, at=now, polls=submission.polls + 1, late=late)
-    return waiting + due(submission, JobKind.POLL, now + wait) + told
+        return decided + due(self._submission, JobKind.APPLY, self._context.clock.now())
 
+    async def _gone(self, answer: Answer) -> Changeset:
+        """The URL is asked again, in case CMS only misplaced it; then the same bytes tell, once; then a person."""
+        again = await self._doubtful(answer, GONE)
+        if again is not None:
+            return again
+        if await self._reconciled_before():
+            why = f"CMS took it twice and lost its status URL both times ({answer.status}). Ask CMS, then resend."
+            return await self._review(why, answer)
+        uncertain = self._moved(SubmissionState.UNCERTAIN, RECONCILING, content_location=None)
+        return uncertain + due(self._submission, JobKind.SEND, self._context.clock.now())
 
-async def _tell(submission: Submission, text: str, context: Context) -> Changeset:
-    items = await work_item(
-        context,
-        participant_id=submission.participant_id,
-        kind="late",
-        subject=f"submission/{submission.id}",
-        text=text,
-        patient_id=submission.patient_id,
-    )
-    return Changeset(insert=items)
+    async def _reconciled_before(self) -> bool:
+        conditions = (Where("submission_id", "==", self._submission.id),)
+        events = await self._context.store.find(SubmissionEvent, *conditions)
+        return any(event.detail == RECONCILING for event in events)
+
+    async def _doubtful(self, answer: Answer, detail: str) -> Changeset | None:
+        """The event and the next poll; None when this was one too many."""
+        submission, now = self._submission, self._context.clock.now()
+        if await repeated(submission, detail, self._context) >= TRIES - 1:
+            return None
+        wait = next_poll(self._participant.cms.polling, self._polls - 1, late=submission.late)
+        return self._moved(SubmissionState.ACCEPTED, detail) + due(submission, JobKind.POLL, now + wait)
+
+    async def _paused(self, answer: Answer) -> Changeset:
+        entity_id, pause = self._participant.entity_id, self._participant.cms.pause_seconds
+        why = (
+            f"CMS answered {answer.status} when asked for results. All polls wait. Ask CMS for the scope, "
+            f"or run `access-facade token check {entity_id}`."
+        )
+        await gate.trouble(self._participant, gate.STATUS, self._context, why=why, wish=pause, trip=True)
+        return await self.later(pause)
+
+    async def _review(self, why: str, answer: Answer) -> Changeset:
+        columns = {"result": answer.body, "result_status": answer.status} if is_answer(answer.body) else {}
+        return await review(self._submission, why, self._context, polls=self._polls, **columns)
+
+    def _moved(self, state: SubmissionState, detail: str, **columns: object) -> Changeset:
+        now = self._context.clock.now()
+        return moved(self._submission, state, detail, at=now, polls=self._polls, **columns)
+
+    async def _told(self, kind: str, text: str) -> Changeset:
+        items = await work_item(
+            self._context,
+            participant_id=self._submission.participant_id,
+            kind=kind,
+            subject=f"submission/{self._submission.id}",
+            text=text,
+            patient_id=self._submission.patient_id,
+        )
+        return Changeset(insert=items)

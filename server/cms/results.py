@@ -4,7 +4,6 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import msgspec
 
@@ -45,16 +44,44 @@ def codes(operation: Operation) -> frozenset[str]:
     return frozenset(_table()[operation])
 
 
+class _Coding(msgspec.Struct):
+    code: str | None = None
+
+
+class _Concept(msgspec.Struct):
+    coding: list[_Coding] = []
+
+
+class _Parameter(msgspec.Struct):
+    name: str | None = None
+    valueCodeableConcept: _Concept | None = None
+
+
+class _Answer(msgspec.Struct):
+    resourceType: str
+    parameter: list[_Parameter] = []
+
+
+def is_answer(body: bytes) -> bool:
+    """Whether CMS's decision can be read: Parameters, or an OperationOutcome (finished with errors)."""
+    answer = _read(body)
+    return answer is not None and answer.resourceType in ("Parameters", "OperationOutcome")
+
+
 def result_code(body: bytes) -> str | None:
     """The code of the `result` parameter, found by name; None if there is none (an OperationOutcome, for one).
 
     Displays are never compared: they differ within CMS's own guide.
     """
-    content = msgspec.json.decode(body)
-    parameters: list[dict[str, Any]] = content.get("parameter", []) if isinstance(content, dict) else []
-    for parameter in parameters:
-        if parameter.get("name") == "result":
-            for coding in parameter.get("valueCodeableConcept", {}).get("coding", []):
-                code = coding.get("code")
-                return code if isinstance(code, str) else None
+    answer = _read(body)
+    for parameter in answer.parameter if answer is not None else []:
+        if parameter.name == "result" and parameter.valueCodeableConcept is not None:
+            return next((coding.code for coding in parameter.valueCodeableConcept.coding if coding.code), None)
     return None
+
+
+def _read(body: bytes) -> _Answer | None:
+    try:
+        return msgspec.json.decode(body, type=_Answer)
+    except msgspec.DecodeError:
+        return None

@@ -5,22 +5,29 @@ flight per patient and track.
 """
 
 from dataclasses import replace
-from datetime import timedelta
 
+from server.clock import machine_now
+from server.cms import gate
 from server.cms import token as tokens
-from server.cms.client import Answer, NoAnswer, post, same_origin
-from server.cms.policy import Verdict, of_post, retry_after_seconds
-from server.cms.token import TokenRefused
+from server.cms.client import Answer, NoAnswer, post, same_origin, status_url
+from server.cms.policy import Verdict, is_overload, of_post
 from server.cms.transitions import due, first_poll, moved, retry_wait, review
 from server.context import Context
-from server.domain.errors import BadConfiguration, PeerUnavailable, Temporary
+from server.domain.errors import Deferred
 from server.domain.job import Job, JobKind
 from server.domain.submission import Operation, Submission, SubmissionState
 from server.settings import Participant
 from server.store.base import Changeset, Where
 from server.work_items import work_item
 
-MAX_POSTS = 20  # of the same bytes, before a person is asked
+# How often the same bytes are POSTed before a person is asked: where CMS surely does not have them (it is down, or
+# wants us to wait: about a working day), and where it may.
+MAX_POSTS = {SubmissionState.SENDING: 100, SubmissionState.UNCERTAIN: 20}
+RECONCILE_POSTS = 5  # where CMS says that it has them, but gives no status URL
+NOT_LET_IN = {
+    Verdict.PAUSE: "All submissions wait. Ask CMS for the scope, or run `access-facade token check {}`.",
+    Verdict.MISDIRECTED: "These submissions wait. Compare [participant.cms] base_url of {} with the registration.",
+}
 BUSY_SECONDS = 2.0
 
 
@@ -31,7 +38,7 @@ async def submit(job: Job, context: Context) -> Changeset:
         return Changeset()
     key = None if submission.operation is Operation.CHECK_ELIGIBILITY else f"{submission.patient_id}|{submission.track}"
     if key and await _busy(submission, key, context):
-        raise Temporary("another write for this patient and track is in flight", retry_after_seconds=BUSY_SECONDS)
+        raise Deferred("another write for this patient and track is in flight", retry_after_seconds=BUSY_SECONDS)
     now = context.clock.now()
     intent = moved(submission, SubmissionState.SENDING, "intent written down", at=now, in_flight_key=key)
     return intent + due(submission, JobKind.SEND, now)
@@ -45,24 +52,61 @@ async def _busy(submission: Submission, key: str, context: Context) -> bool:
 async def send(job: Job, context: Context) -> Changeset:
     """SENDING or UNCERTAIN -> ACCEPTED, or another try of the same bytes, or a person's decision."""
     submission = await context.store.get(Submission, participant_id=job.participant_id, id=job.key)
-    if submission is None or submission.state not in (SubmissionState.SENDING, SubmissionState.UNCERTAIN):
+    if submission is None or submission.state not in MAX_POSTS:
         return Changeset()
-    if submission.posts >= MAX_POSTS:
-        return await review(
-            submission, f"CMS did not take it in {MAX_POSTS} tries. Check CMS, then resend it.", context
-        )
+    if submission.posts >= MAX_POSTS[submission.state]:
+        why = f"CMS did not take it in {submission.posts} tries. Check CMS, then resend it."
+        return await review(submission, why, context)
     participant = context.settings.participant(submission.participant_id)
-    try:
-        token = await tokens.bearer(participant, context)
-    except (TokenRefused, BadConfiguration) as refused:
-        return await _no_credentials(submission, refused, context)
+    token = await tokens.bearer(participant, context, fresh=participant.cms.fresh_per_submission)
+    for name in (gate.POSTS, submission.operation):
+        await gate.enter(participant, name, context, waited=job.attempts > 1)
+    _within_lease(job, participant)
     submission = await _about_to_post(submission, context)
-    answer = await post(participant, submission.operation, submission.request, token, context)
+    answer = await _posted(submission, participant, token, job, context)
     if isinstance(answer, Answer) and of_post(answer.status) is Verdict.RENEW:
         submission = await _renewed(submission, participant, context)
         token = await tokens.bearer(participant, context)
-        answer = await post(participant, submission.operation, submission.request, token, context)
+        answer = await _posted(submission, participant, token, job, context)
+    await _at_the_gates(participant, submission.operation, answer, context)
     return await _after(submission, participant, answer, context)
+
+
+async def _posted(
+    submission: Submission, participant: Participant, token: str, job: Job, context: Context
+) -> Answer | NoAnswer:
+    _within_lease(job, participant)
+    return await post(participant, submission.operation, submission.request, token, context)
+
+
+def _within_lease(job: Job, participant: Participant) -> None:
+    """Right before a POST: it must end before another worker may take the job. Raises Deferred, for a new lease."""
+    if job.leased_until is not None:
+        left = (job.leased_until - machine_now()).total_seconds()
+        if left < participant.cms.timeout_seconds:
+            raise Deferred("the lease is nearly over", retry_after_seconds=0.1)
+
+
+async def _at_the_gates(
+    participant: Participant, operation: Operation, answer: Answer | NoAnswer, context: Context
+) -> None:
+    """What the answer says about CMS itself, for all who want to call."""
+    if isinstance(answer, NoAnswer):
+        why = f"CMS did not answer ${operation} ({answer.reason}). Submissions wait and go by themselves when it does."
+        await gate.trouble(participant, operation, context, why=why)
+        return
+    verdict = of_post(answer.status)
+    if verdict in NOT_LET_IN:
+        name = operation if verdict is Verdict.MISDIRECTED else gate.POSTS
+        why = f"CMS answered {answer.status} to ${operation}. {NOT_LET_IN[verdict].format(participant.entity_id)}"
+        await gate.trouble(participant, name, context, why=why, wish=participant.cms.pause_seconds, trip=True)
+    elif is_overload(answer.status):
+        why = f"CMS answered {answer.status} to ${operation}. Submissions wait and go by themselves when it recovers."
+        wish = answer.retry_after(context.clock.now())
+        await gate.trouble(participant, operation, context, why=why, wish=wish, trip=answer.status == 429)
+    else:
+        for name in (gate.POSTS, operation):
+            await gate.passed(participant, name, context)
 
 
 async def _about_to_post(submission: Submission, context: Context) -> Submission:
@@ -96,17 +140,17 @@ async def _after(
     if isinstance(answer, NoAnswer):
         return _again(submission, answer.reason, None, context, known=not answer.sent)
     verdict = of_post(answer.status)
+    said = f"CMS answered {answer.status}"
     if verdict is Verdict.ACCEPTED:
         return await _accepted(submission, participant, answer, context)
-    wish = retry_after_seconds(answer.headers.get("Retry-After"), context.clock.now())
-    if verdict is Verdict.REVIEW:
-        why = f"CMS refused the request with {answer.status}. Read its answer, mend the request, send it again."
-        return await review(
-            submission, why, context, answers=submission.posts, result=answer.body, result_status=answer.status
-        )
-    if verdict in (Verdict.PAUSE, Verdict.RENEW):
-        return await _no_credentials(submission, PeerUnavailable(f"CMS answered {answer.status}"), context)
-    return _again(submission, f"CMS answered {answer.status}", wish, context, known=verdict is Verdict.LATER)
+    if verdict is Verdict.REVIEW or (verdict is Verdict.RECONCILE and submission.posts >= RECONCILE_POSTS):
+        why = f"{said} to the request. Read its answer, mend the request or look it up at CMS, then send it again."
+        columns = {"result": answer.body, "result_status": answer.status} if answer.body else {}
+        return await review(submission, why, context, answers=submission.posts, **columns)
+    if verdict in NOT_LET_IN or verdict is Verdict.RENEW:
+        return _again(submission, said, participant.cms.pause_seconds, context, known=True)
+    wish = answer.retry_after(context.clock.now())
+    return _again(submission, said, wish, context, known=verdict is Verdict.LATER)
 
 
 def _again(submission: Submission, why: str, wish: float | None, context: Context, *, known: bool) -> Changeset:
@@ -121,11 +165,9 @@ def _again(submission: Submission, why: str, wish: float | None, context: Contex
 
 
 async def _accepted(submission: Submission, participant: Participant, answer: Answer, context: Context) -> Changeset:
-    location = answer.headers.get("Content-Location")
-    if not location:
-        why = "CMS took the request but gave no status URL. The same bytes are sent again until it gives one."
-        item = await _notice(submission, why, context)
-        return _again(submission, "202 without Content-Location", None, context, known=False) + item
+    location = status_url(participant, submission.operation, answer)
+    if location is None:
+        return await _without_url(submission, context)
     if not same_origin(participant, location):
         why = "CMS named a status URL on another server. The token was not sent there. Ask CMS, then resend."
         return await review(submission, why, context, answers=submission.posts)
@@ -142,21 +184,18 @@ async def _accepted(submission: Submission, participant: Participant, answer: An
     return accepted + due(submission, JobKind.POLL, now + first_poll(participant.cms.polling))
 
 
-async def _no_credentials(submission: Submission, refused: Exception, context: Context) -> Changeset:
-    """CMS does not let us in: someone has to see to the credentials; meanwhile it is tried every few minutes."""
-    why = f"{refused}. Run `access-facade token check {submission.participant_id}` and mend the credentials."
-    item = await _notice(submission, why, context, subject=f"credentials/{submission.participant_id}")
-    now = context.clock.now()
-    waiting = moved(submission, submission.state, "not let in by CMS", at=now, answers=submission.posts)
-    return waiting + due(submission, JobKind.SEND, now + timedelta(seconds=300)) + item
-
-
-async def _notice(submission: Submission, why: str, context: Context, subject: str | None = None) -> Changeset:
+async def _without_url(submission: Submission, context: Context) -> Changeset:
+    """CMS said that it took the request, but there is no way to ask for the result."""
+    if submission.posts >= RECONCILE_POSTS:
+        why = "CMS took the request several times and never gave a status URL. Ask CMS, then resend."
+        return await review(submission, why, context, answers=submission.posts)
     items = await work_item(
         context,
         participant_id=submission.participant_id,
         kind="submission",
-        subject=subject or f"submission/{submission.id}",
-        text=why,
+        subject=f"submission/{submission.id}",
+        text="CMS took the request but gave no status URL. The same bytes are sent again until it gives one.",
+        patient_id=submission.patient_id,
     )
-    return Changeset(insert=items)
+    again = _again(submission, "202 without Content-Location", None, context, known=False)
+    return again + Changeset(insert=items)

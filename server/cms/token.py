@@ -8,6 +8,7 @@ Basic, then the form, then a signed assertion, and remembers which one CMS took.
 import base64
 import binascii
 import contextlib
+import re
 import secrets
 from dataclasses import replace
 from datetime import timedelta
@@ -18,10 +19,10 @@ import jwt
 import msgspec
 
 from server.clock import machine_now
+from server.cms import gate
 from server.cms.client import Answer, NoAnswer, exchange
-from server.cms.policy import retry_after_seconds
 from server.context import Context
-from server.domain.errors import BadConfiguration, Conflict, PeerUnavailable
+from server.domain.errors import BadConfiguration, Conflict, Deferred, PeerUnavailable
 from server.domain.memory import CmsToken, Remembered
 from server.keys import cms_signing_key
 from server.settings import Participant
@@ -29,7 +30,8 @@ from server.store.base import Changeset
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 REMEMBERED = "cms-auth-method"
-AUTO_ORDER = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+USABLE = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1: anything else would break the header
+LONGEST_TOKEN, LONGEST_LIFE, USUAL_LIFE = 16_384, 86_400.0, 300.0
 
 
 class TokenRefused(PeerUnavailable):
@@ -41,21 +43,38 @@ class TokenRefused(PeerUnavailable):
         self.error = error
 
 
-async def bearer(participant: Participant, context: Context) -> str:
-    """A token that is good for the next call. Raises PeerUnavailable, TokenRefused, BadConfiguration."""
+async def bearer(participant: Participant, context: Context, *, fresh: bool = False) -> str:
+    """A token that is good for the next call; `fresh`: one that no call has used. Raises Temporary."""
     async with context.locks[f"token {participant.entity_id}"]:
         kept = await context.store.get(CmsToken, participant_id=participant.entity_id)
-        if kept is not None and context.clock.now() < kept.renew_at:
+        if kept is not None and not fresh and context.clock.now() < kept.renew_at:
             return kept.token.decode("ascii")
-        token, lifetime = await fetch(participant, context)
+        token, lifetime = await _obtained(participant, context)
         with contextlib.suppress(Conflict):  # another worker was first: its token is as good
             await context.store.commit(_kept(participant, token, lifetime, kept, context))
         return token
 
 
+async def _obtained(participant: Participant, context: Context) -> tuple[str, float]:
+    """Through the gate of the token endpoint, so that nobody hammers it while it fails or refuses."""
+    await gate.enter(participant, gate.TOKEN, context)
+    try:
+        answer = await fetch(participant, context)
+    except (PeerUnavailable, BadConfiguration) as failure:
+        sure = isinstance(failure, TokenRefused | BadConfiguration)
+        wish = participant.cms.pause_seconds if sure else getattr(failure, "retry_after_seconds", None)
+        advice = f"Run `access-facade token check {participant.entity_id}` and mend the credentials."
+        why = f"{failure}. {advice if sure else 'It is tried again; CMS may be down.'}"
+        await gate.trouble(participant, gate.TOKEN, context, why=why, wish=wish, trip=sure)
+        raise Deferred(str(failure), retry_after_seconds=max(wish or 0.0, 2.0)) from failure
+    await gate.passed(participant, gate.TOKEN, context)
+    return answer
+
+
 def _kept(participant: Participant, token: str, lifetime: float, kept: CmsToken | None, context: Context) -> Changeset:
     # The guide's margin of 5 minutes would mean a new token for every call; a fifth of the lifetime is enough.
-    renew_at = context.clock.now() + timedelta(seconds=max(lifetime - min(60.0, lifetime / 5), 0.0))
+    margin = min(participant.cms.token_margin_seconds, lifetime / 5)
+    renew_at = context.clock.now() + timedelta(seconds=max(lifetime - margin, 0.0))
     row = CmsToken(participant_id=participant.entity_id, renew_at=renew_at, token=token.encode("ascii"))
     return Changeset(insert=(row,)) if kept is None else Changeset(replace=(replace(row, revision=kept.revision),))
 
@@ -73,7 +92,7 @@ async def fetch(participant: Participant, context: Context) -> tuple[str, float]
     if participant.cms.auth_method != "auto":
         return await _request(participant, participant.cms.auth_method, context)
     memory = await context.store.get(Remembered, participant_id=participant.entity_id, name=REMEMBERED)
-    methods = [method for method in AUTO_ORDER if _configured(participant, method)]
+    methods = [method for method in participant.cms.auth_order if _configured(participant, method)]
     if memory is not None and memory.value in methods:
         methods.sort(key=lambda method: method != memory.value)
     refused: TokenRefused | None = None
@@ -149,18 +168,23 @@ def _read(answer: Answer, method: str, context: Context) -> tuple[str, float]:
     content = _json(answer.body)
     if answer.status in (400, 401, 403):
         raise TokenRefused(method, str(content.get("error", answer.status))[:40])
-    token, lifetime = content.get("access_token"), content.get("expires_in", 300)
-    if (
-        answer.status != 200
-        or not isinstance(token, str)
-        or not token.isascii()
-        or not isinstance(lifetime, int | float)
-    ):
-        wish = retry_after_seconds(answer.headers.get("Retry-After"), context.clock.now())
+    token = content.get("access_token")
+    if answer.status != 200 or answer.fault or not _usable(token):
         raise PeerUnavailable(
-            f"CMS's token endpoint answered {answer.status} without a token", retry_after_seconds=wish
+            f"CMS's token endpoint answered {answer.status} without a token",
+            retry_after_seconds=answer.retry_after(context.clock.now()),
         )
-    return token, float(lifetime)
+    return str(token), _lifetime(content.get("expires_in"))
+
+
+def _usable(token: Any) -> bool:
+    return isinstance(token, str) and len(token) <= LONGEST_TOKEN and USABLE.fullmatch(token) is not None
+
+
+def _lifetime(value: Any) -> float:
+    """`expires_in` in seconds; the guide's 5 minutes where it is missing or not a number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return min(max(float(value), 0.0), LONGEST_LIFE) if number else USUAL_LIFE
 
 
 def _json(body: bytes) -> dict[str, Any]:

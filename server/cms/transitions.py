@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from server.audit import record
@@ -12,7 +13,7 @@ from server.domain.errors import FacadeError
 from server.domain.job import JobKind, NewJob
 from server.domain.submission import FINAL, TRANSITIONS, Submission, SubmissionEvent, SubmissionState
 from server.settings import Polling
-from server.store.base import Changeset
+from server.store.base import Changeset, Where
 from server.work_items import work_item
 
 
@@ -69,10 +70,9 @@ def jittered(middle: float) -> timedelta:
 
 
 def retry_wait(attempt: int, wish: float | None) -> timedelta:
-    """The wait before trying again: CMS's wish and a little more, else a growing one."""
-    if wish is not None:
-        return timedelta(seconds=wish + random.uniform(0.0, 1.0 + wish / 10))  # noqa: S311
-    return jittered(backoff_seconds(attempt))
+    """The wait before trying again: a growing one, or CMS's wish and a little more if that is longer."""
+    grown = jittered(backoff_seconds(attempt))
+    return grown if wish is None else max(grown, timedelta(seconds=wish + random.uniform(0.0, 1.0 + wish / 10)))  # noqa: S311
 
 
 def first_poll(polling: Polling) -> timedelta:
@@ -85,3 +85,10 @@ def next_poll(polling: Polling, polls: int, *, late: bool) -> timedelta:
     low, high = polling.slow_seconds if late else polling.every_seconds
     middle = min(high, low * 1.5 ** min(polls, 20))
     return timedelta(seconds=min(high, max(low, middle * random.uniform(0.75, 1.25))))  # noqa: S311
+
+
+async def repeated(submission: Submission, detail: str, context: Context) -> int:
+    """How many of the latest events in a row say `detail`."""
+    conditions = (Where("submission_id", "==", submission.id),)
+    events = await context.store.find(SubmissionEvent, *conditions, order_by="sequence", descending=True, limit=20)
+    return len(list(takewhile(lambda event: event.detail == detail, events)))

@@ -38,6 +38,10 @@ class PeerUnavailable(Temporary):
     """A peer did not answer as agreed."""
 
 
+class Deferred(Temporary):
+    """It is not time yet: the job is due again in exactly `retry_after_seconds`, and nobody need hear of it."""
+
+
 class Conflict(FacadeError):
     """A row was changed by somebody else since it was read."""
 

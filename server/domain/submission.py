@@ -47,7 +47,10 @@ TRANSITIONS: dict[SubmissionState, frozenset[SubmissionState]] = {
     SubmissionState.UNCERTAIN: frozenset(
         {SubmissionState.UNCERTAIN, SubmissionState.ACCEPTED, SubmissionState.NEEDS_REVIEW}
     ),
-    SubmissionState.ACCEPTED: frozenset({SubmissionState.RESULT, SubmissionState.NEEDS_REVIEW}),
+    # Back to UNCERTAIN: CMS does not know its own status URL any more, and the facade has dropped it.
+    SubmissionState.ACCEPTED: frozenset(
+        {SubmissionState.RESULT, SubmissionState.UNCERTAIN, SubmissionState.NEEDS_REVIEW}
+    ),
     SubmissionState.RESULT: frozenset({SubmissionState.APPLIED, SubmissionState.NEEDS_REVIEW}),
     SubmissionState.APPLIED: frozenset(),
     SubmissionState.NEEDS_REVIEW: frozenset({SubmissionState.BUILT, SubmissionState.APPLIED}),

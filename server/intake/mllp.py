@@ -7,6 +7,7 @@ not on disk. When the store can not take a message, the connection is closed wit
 import asyncio
 import contextlib
 
+from mappers.hl7v2 import acknowledgement_wanted
 from server.context import Context
 from server.domain.errors import Temporary
 from server.domain.received import Door
@@ -53,8 +54,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, con
         except Exception as failure:  # the edge: the raw bytes are stored, the sender must not take silence for an AA
             log.error("message failed", door="mllp", exc_info=failure)
             return
-        writer.write(START + done.ack + END)
-        await writer.drain()
+        if acknowledgement_wanted(frame, done.code):
+            writer.write(START + done.ack + END)
+            await writer.drain()
 
 
 async def _frame(reader: asyncio.StreamReader, mllp: Mllp) -> bytes | None:

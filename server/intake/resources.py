@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from mappers.conversion import Resource
@@ -90,7 +90,7 @@ def stamped(resource: Resource, version: int, at: datetime) -> bytes:
 
 def instant(at: datetime) -> str:
     """A FHIR instant, UTC, milliseconds."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _version(current: StoredResource) -> ResourceVersion:
@@ -113,19 +113,15 @@ def deleted(current: StoredResource, at: datetime) -> Changeset:
 
 
 def _lookups(resource: Resource, participant_id: str) -> Iterator[Record]:
-    seen = set()
-    for identifier in _list(resource.get("identifier")):
-        system, value = identifier.get("system", ""), identifier.get("value")
-        for text in {f"{system}|{value}", f"|{value}"} if value else ():
-            if text not in seen:
-                seen.add(text)
-                yield Lookup(
-                    participant_id=participant_id,
-                    resource_type=resource["resourceType"],
-                    parameter="identifier",
-                    value=text,
-                    resource_id=resource["id"],
-                )
+    named = {f"{i.get('system', '')}|{i['value']}": None for i in _list(resource.get("identifier")) if "value" in i}
+    for text in named:
+        yield Lookup(
+            participant_id=participant_id,
+            resource_type=resource["resourceType"],
+            parameter="identifier",
+            value=text,
+            resource_id=resource["id"],
+        )
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

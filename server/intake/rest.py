@@ -6,7 +6,9 @@ after a lost answer makes no second reading.
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import lru_cache
 
 from starlette.requests import Request
 
@@ -28,6 +30,8 @@ from server.intake.kept import caller_of, context_of, kept_if_refused, refuse_on
 from server.intake.resources import PATIENT_ELEMENTS, Put, patient_reference, put
 from server.outcomes import FhirResponse
 from server.store.base import Changeset, Where
+
+MOST_SEEN = 200_000  # patients remembered; then it starts anew
 
 
 async def create(request: Request) -> FhirResponse:
@@ -175,10 +179,7 @@ async def bound(resource: Resource, participant_id: str, context: Context) -> tu
     reference = patient_reference(resource)
     if reference is not None:
         patient_id = reference.rpartition("Patient/")[2].partition("/")[0]
-        known = await context.store.get(
-            StoredResource, participant_id=participant_id, resource_type="Patient", id=patient_id
-        )
-        if known is None:
+        if not await _is_patient(patient_id, participant_id, context):
             raise _no_patient(resource)
         return resource, patient_id
     for element in PATIENT_ELEMENTS:
@@ -194,6 +195,21 @@ async def bound(resource: Resource, participant_id: str, context: Context) -> tu
             (patient_id,) = owners
             return {**resource, element: {**named, "reference": f"Patient/{patient_id}"}}, patient_id
     return resource, None
+
+
+async def _is_patient(patient_id: str, participant_id: str, context: Context) -> bool:
+    """Whether there is such a patient; a yes is remembered, as patients are never deleted."""
+    name = (participant_id, patient_id)
+    if name in context.seen_patients:
+        return True
+    found = await context.store.get(
+        StoredResource, participant_id=participant_id, resource_type="Patient", id=patient_id
+    )
+    if found is not None:
+        if len(context.seen_patients) >= MOST_SEEN:
+            context.seen_patients.clear()
+        context.seen_patients.add(name)
+    return found is not None
 
 
 def _no_patient(resource: Resource) -> Refused:
@@ -227,13 +243,13 @@ async def _if_none_exist(request: Request, kind: str) -> StoredResource | None:
 
 
 async def by_identifier(kind: str, value: str, caller: Caller, context: Context) -> list[StoredResource]:
-    """The resources of a type that have an identifier, `system|value` or `value`."""
+    """The resources of a type that have an identifier, `system|value`."""
     rows = await context.store.find(
         Lookup,
         Where("participant_id", "==", caller.participant_id),
         Where("resource_type", "==", kind),
         Where("parameter", "==", "identifier"),
-        Where("value", "==", value if "|" in value else f"|{value}"),
+        Where("value", "==", value),
     )
     found = [
         await context.store.get(
@@ -287,13 +303,15 @@ async def _audited(request: Request, row: StoredResource | None, subtype: str) -
 
 
 def _answer(request: Request, row: StoredResource, status: int) -> FhirResponse:
-    headers: dict[str, Any] = {
-        "etag": f'W/"{row.revision}"',
-        "last_modified": row.last_updated.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-    }
+    headers = {"ETag": f'W/"{row.revision}"', "Last-Modified": _http_date(int(row.last_updated.timestamp()))}
     if request.method != "GET":
         base = context_of(request).settings.base_url
-        headers["location"] = f"{base}/fhir/{row.resource_type}/{row.id}/_history/{row.revision}"
+        headers["Location"] = f"{base}/fhir/{row.resource_type}/{row.id}/_history/{row.revision}"
         if "return=minimal" in request.headers.get("prefer", ""):
-            return reply(request, None, status, **headers)
-    return reply(request, row.body, status, **headers)
+            return FhirResponse(None, status, headers)
+    return FhirResponse(row.body, status, headers, accept=request.headers.get("accept", ""))
+
+
+@lru_cache(maxsize=64)
+def _http_date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)

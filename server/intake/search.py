@@ -74,7 +74,7 @@ async def _candidates(
     base = [Where("participant_id", "==", caller.participant_id), Where("resource_type", "==", kind)]
     if "_id" in named:
         base.append(Where("id", "in", tuple(named["_id"].split(","))))
-    elif "identifier" in named and "," not in named["identifier"] and not named["identifier"].endswith("|"):
+    elif _is_whole(named.get("identifier", "")):
         return await by_identifier(kind, named["identifier"], caller, context)
     elif kind != "Patient" and ("patient" in named or "subject" in named):
         patients = await _patients(named.get("patient") or named["subject"], caller, context)
@@ -84,6 +84,11 @@ async def _candidates(
         text = f"More than {MAX_SCANNED} resources would have to be looked at: name a patient, an identifier or an id."
         raise Refused(400, [error("too-costly", "http.query", text)])
     return [row for row in rows if not row.deleted]
+
+
+def _is_whole(identifier: str) -> bool:
+    """One `system|value`: that is what the index holds."""
+    return "|" in identifier[:-1] and "," not in identifier
 
 
 async def _patients(value: str, caller: Caller, context: Context) -> list[str]:

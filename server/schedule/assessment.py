@@ -9,6 +9,7 @@ from datetime import datetime
 
 from profiles.issue import error
 from server.context import Context
+from server.domain.alignment import AlignmentState
 from server.domain.care_period import CarePeriodState, MilestoneReached, Report, ReportState
 from server.domain.coordination import CmsNotification, Moment
 from server.domain.errors import Refused
@@ -27,6 +28,7 @@ from server.domain.measures import (
 )
 from server.domain.submission import FINAL, Submission
 from server.domain.window import ACTIVE, ReportType, day_of
+from server.schedule.alignments import ended
 from server.schedule.document import Document, build, submitted
 from server.schedule.gather import Gathered, gather, patient_of
 from server.schedule.lifecycle import (
@@ -149,8 +151,6 @@ async def _view(calendar: Calendar, context: Context) -> View:
 
 async def _ended_by_cms(calendar: Calendar, context: Context) -> Changeset | None:
     """A pending unalignment ends with CMS's e-mail. None pending: a mail alone ends nothing, a person decides."""
-    if calendar.period.state is not CarePeriodState.UNALIGNMENT_PENDING:
-        return None
     notices = await context.store.find(
         CmsNotification,
         Where("participant_id", "==", calendar.period.participant_id),
@@ -158,9 +158,12 @@ async def _ended_by_cms(calendar: Calendar, context: Context) -> Changeset | Non
         Where("event", "==", _UNALIGNED_EVENT),
         limit=1,
     )
-    if not notices:
+    if not notices or calendar.period.state is not CarePeriodState.UNALIGNMENT_PENDING:
         return None
-    return await end_period(calendar, CarePeriodState.UNALIGNED, context, ended_on=day_of(notices[0].at, calendar.zone))
+    over = await ended(calendar, AlignmentState.UNALIGNED, context)
+    return over + await end_period(
+        calendar, CarePeriodState.UNALIGNED, context, ended_on=day_of(notices[0].at, calendar.zone)
+    )
 
 
 async def _assessed(report: Report, view: View, context: Context) -> Changeset:

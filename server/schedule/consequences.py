@@ -12,6 +12,7 @@ from server.domain.care_period import CarePeriod, CarePeriodState, Report, Repor
 from server.domain.coordination import Moment
 from server.domain.submission import Submission
 from server.domain.window import ReportType, day_of
+from server.schedule.alignments import noted
 from server.schedule.lifecycle import (
     Calendar,
     assess_job,
@@ -38,16 +39,18 @@ async def alignment_result(submission: Submission, code: str, context: Context) 
 
     CMS returns no date; where it tells the real one is not stated, so the row may have to be corrected by hand.
     """
+    cms_submission_id = _cms_submission_id(submission)
+    record = await noted(submission, code, context, cms_submission_id=cms_submission_id)
     if code not in ALIGNED:
-        return Changeset()
+        return record
     taken_at = submission.accepted_at or submission.finished_at or context.clock.now()
-    return await start_period(
+    return record + await start_period(
         submission,
         context,
         patient_id=submission.patient_id,
         track=submission.track,
         aligned_on=day_of(taken_at, zone_of(context, submission.participant_id)),
-        cms_submission_id=_cms_submission_id(submission),
+        cms_submission_id=cms_submission_id,
     )
 
 
@@ -59,14 +62,12 @@ def _cms_submission_id(submission: Submission) -> str | None:
 
 async def unalignment_result(submission: Submission, code: str, context: Context) -> Changeset:
     """Unaligned: the care period ends today. Pending: CMS decides later and reports stay due meanwhile."""
-    calendar = await _active(submission, context)
-    if calendar is None:
-        return Changeset()
-    if code == "unaligned":
-        return await end_period(calendar, CarePeriodState.UNALIGNED, context, ended_on=calendar.today)
-    if code == "unalignment-pending":
-        return Changeset(replace=(replace(calendar.period, state=CarePeriodState.UNALIGNMENT_PENDING),))
-    return Changeset()
+    record, calendar = await noted(submission, code, context), await _active(submission, context)
+    if calendar is not None and code == "unaligned":
+        return record + await end_period(calendar, CarePeriodState.UNALIGNED, context, ended_on=calendar.today)
+    if calendar is not None and code == "unalignment-pending":
+        return record + Changeset(replace=(replace(calendar.period, state=CarePeriodState.UNALIGNMENT_PENDING),))
+    return record
 
 
 async def report_result(submission: Submission, code: str, context: Context) -> Changeset:

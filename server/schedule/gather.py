@@ -1,10 +1,11 @@
 """A patient's stored resources as readings: in the form that a report takes, with what can not be reported and why."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from mappers.fhir import measures as observations
-from mappers.report import instrument_of
+from mappers.instruments import cms_response
 from profiles import fhir_json
 from profiles.issue import Issue
 from server.context import Context
@@ -46,7 +47,7 @@ async def gather(period: CarePeriod, zone: ZoneInfo, context: Context) -> Gather
     readings: list[Reading] = []
     unusable: list[Unusable] = []
     for row in rows:
-        found = None if row.deleted else _read(row, zone)
+        found = None if row.deleted else _read(row, zone, base_url=f"{context.settings.base_url}/fhir")
         if isinstance(found, Reading):
             readings.append(found)
         elif found is not None:
@@ -62,19 +63,32 @@ async def patient_of(period: CarePeriod, context: Context) -> Resource | None:
     return None if row is None or row.deleted else fhir_json.parse(row.body)
 
 
-def _read(row: StoredResource, zone: ZoneInfo) -> Reading | Unusable | None:
+def _read(row: StoredResource, zone: ZoneInfo, *, base_url: str) -> Reading | Unusable | None:
     """One row; None: it is no measure of ACCESS, or its time is not known to the day."""
     resource = fhir_json.parse(row.body)
     reference = f"{row.resource_type}/{row.id}/{row.revision}"
     if row.resource_type == "QuestionnaireResponse":
-        instrument = instrument_of(resource)
-        return reading(instrument, resource, reference=reference, zone=zone) if instrument else None
+        return _answers(resource, reference=reference, zone=zone, base_url=base_url)
     measure = observations.measure_of(resource)
     if measure is None:
         return None
     normalised, issues = observations.normalise(resource)
     if normalised is not None:
         return reading(measure, normalised, reference=reference, zone=zone)
+    return _unusable(measure, reference, issues)
+
+
+def _answers(resource: Resource, *, reference: str, zone: ZoneInfo, base_url: str) -> Reading | Unusable | None:
+    """A response of any form that is known, under CMS's linkIds: its score has the linkId that the rules name."""
+    form = cms_response(resource, base_url=base_url)
+    if form is None:
+        return None
+    if form.response is None:
+        return _unusable(form.instrument.measure, reference, form.issues)
+    return reading(form.instrument.measure, form.response, reference=reference, zone=zone)
+
+
+def _unusable(measure: str, reference: str, issues: Iterable[Issue]) -> Unusable | None:
     defects = [issue for issue in issues if issue.is_error]
     if any(issue.code in _EXPECTED for issue in defects) or not defects:
         return None

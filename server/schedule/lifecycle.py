@@ -152,7 +152,7 @@ def new_reports(calendar: Calendar) -> Changeset:
         for window in calendar.windows()
         if (window.report_type.value, window.number) not in known
     ]
-    jobs = tuple(job for report, window in new for job in _window_jobs(report, window, calendar))
+    jobs = tuple(job for report, window in new for job in window_jobs(report, window, calendar))
     return Changeset(insert=tuple(report for report, _ in new), jobs=jobs)
 
 
@@ -228,7 +228,8 @@ def _report(window: ReportingWindow, calendar: Calendar) -> Report:
     )
 
 
-def _window_jobs(report: Report, window: ReportingWindow, calendar: Calendar) -> Iterator[NewJob]:
+def window_jobs(report: Report, window: ReportingWindow, calendar: Calendar) -> Iterator[NewJob]:
+    """What the calendar has to do about a report: open its window, remind, close it."""
     if report.state is ReportState.SCHEDULED:
         yield window_job(calendar, JobKind.OPEN_WINDOW, report, window.safe_opens)
     for days in calendar.rules.remind_days.value:

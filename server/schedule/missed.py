@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from server.context import Context
+from server.domain.alignment import AlignmentState
 from server.domain.care_period import CarePeriodState, Report, ReportState
 from server.domain.window import ReportType
+from server.schedule.alignments import ended
 from server.schedule.lifecycle import Calendar, audited, end_period, new_reports, told
 from server.store.base import Changeset
 
@@ -38,5 +40,6 @@ async def _next(report: Report, after: Calendar, context: Context) -> Changeset:
     if report.report_type == ReportType.END_OF_PERIOD:
         return await end_period(after, CarePeriodState.COMPLETED, context, ended_on=report.closes)
     if report.report_type == ReportType.BASELINE and after.rules.baseline_missed.value == "unalign":
-        return await end_period(after, CarePeriodState.UNALIGNED, context, ended_on=report.closes)
+        over = await ended(after, AlignmentState.UNALIGNED, context)
+        return over + await end_period(after, CarePeriodState.UNALIGNED, context, ended_on=report.closes)
     return new_reports(after)

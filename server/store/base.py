@@ -56,6 +56,11 @@ class Changeset:
             finish=self.finish or other.finish,
         )
 
+    def participants(self) -> set[str]:
+        """Whose keys it takes."""
+        parts: tuple[tuple[Record, ...], ...] = (self.insert, self.replace, self.delete, self.audit)
+        return {record.participant_id for part in parts for record in part}
+
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:

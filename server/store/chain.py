@@ -32,7 +32,24 @@ class Head(NamedTuple):
     hash: str
 
 
+class Signed(NamedTuple):
+    """The stored end of a chain."""
+
+    sequence: int
+    hash: str
+    signature: bytes
+
+
+class Stretch(NamedTuple):
+    """How far a chain is right, and the first sequence that is not; `ended`: there are no more rows."""
+
+    head: Head
+    broken: int | None
+    ended: bool
+
+
 EMPTY: Final = Head(0, GENESIS)
+STRETCH: Final = 5000  # rows that are walked at once, so that memory does not grow with the chain
 
 
 def canonical(columns: Mapping[str, str | int | None]) -> bytes:
@@ -68,3 +85,14 @@ def follow(head: Head, rows: Iterable[Sequence[Any]]) -> tuple[Head, int | None]
 def signature(participant_id: str, head: Head, key: DataKey) -> bytes:
     """The signature of a head."""
     return key.sign(f"audit|{participant_id}|{head.sequence}|{head.hash}".encode())
+
+
+def missing_at_end(participant_id: str, reached: Head, signed: Signed | None, key: DataKey | None) -> int | None:
+    """The first sequence that is missing or wrong, if the chain's rows do not reach the end that was signed."""
+    if signed is not None and key is not None:
+        right = reached == (signed.sequence, signed.hash)
+        if right and signed.signature == signature(participant_id, reached, key):
+            return None
+    if signed is not None and signed.sequence == reached.sequence:
+        return max(reached.sequence, 1)
+    return min(reached.sequence, signed.sequence if signed else 0) + 1

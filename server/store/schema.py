@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
+from server.domain.alignment import Alignment
 from server.domain.audit import AuditEntry
 from server.domain.care_period import CarePeriod, MilestoneReached, Report
 from server.domain.coordination import (
@@ -35,6 +36,7 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     ResourceVersion,
     Lookup,
     PatientIdentity,
+    Alignment,
     CarePeriod,
     Report,
     MilestoneReached,

@@ -58,7 +58,7 @@ _WIRE = {
     ("$report-data", "http11.send_request_body.complete"): "all bytes sent",
     ("$report-data", _HEAD): "CMS took it",
     ("$submission-status", _SENT): "poll sent",
-    ("/notify", _HEAD): "notice sent",
+    ("/care-updates", _HEAD): "notice sent",
 }
 
 
@@ -136,8 +136,9 @@ def _about(row: object, *, new: bool) -> Iterator[str]:
         yield "report built" if row.report_id else "request taken"
     elif isinstance(row, Submission) and row.state is SubmissionState.SENDING:
         yield "POST counted" if row.posts > row.answers else "intent stored"
-    elif isinstance(row, Submission) and row.state in _STATES and not row.polls * (row.result is None):
-        yield _STATES[row.state]
+    elif isinstance(row, Submission) and row.state in _STATES:
+        waits = row.state is SubmissionState.ACCEPTED and row.polls
+        yield from () if waits else (_STATES[row.state],)
 
 
 def _watch_claims(trap: Trap) -> None:

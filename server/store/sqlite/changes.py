@@ -1,6 +1,5 @@
 """A Changeset as statements: encoded before it is queued, applied in the writer's thread."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from server.domain.audit import AuditEntry
@@ -13,6 +12,7 @@ from server.store.rows import codec_of
 from server.store.sqlite import jobs
 from server.store.sqlite.statements import Statements, statements_of
 from server.store.sqlite.writer import Transaction
+from server.store.waiting import WaitingJob, waiting_job
 
 Keys = dict[str, DataKey]
 _audit = codec_of(AuditEntry)
@@ -32,7 +32,7 @@ class Prepared(NamedTuple):
 
     finish: Job | None
     batches: tuple[_Batch, ...]
-    jobs: list[tuple[Any, ...]]
+    jobs: list[WaitingJob]
     audit: list[tuple[str, list[Any], DataKey]]
 
     @property
@@ -50,12 +50,6 @@ class Prepared(NamedTuple):
             jobs.enqueue(transaction, self.jobs)
         for participant_id, values, key in self.audit:
             transaction.append(participant_id, values, key)
-
-
-def participants(changeset: Changeset) -> set[str]:
-    """Whose keys it takes."""
-    parts: Iterable[Iterable[Record]] = (changeset.insert, changeset.replace, changeset.delete, changeset.audit)
-    return {record.participant_id for part in parts for record in part}
 
 
 def prepare(changeset: Changeset, keys: Keys) -> Prepared:
@@ -77,7 +71,7 @@ def prepare(changeset: Changeset, keys: Keys) -> Prepared:
     audit = [
         (e.participant_id, _audit.encode(e, keys[e.participant_id], 1), keys[e.participant_id]) for e in changeset.audit
     ]
-    return Prepared(changeset.finish, tuple(batches.values()), [jobs.enqueue_values(j) for j in changeset.jobs], audit)
+    return Prepared(changeset.finish, tuple(batches.values()), [waiting_job(j) for j in changeset.jobs], audit)
 
 
 def _changeable(record: Record) -> Statements[Any]:

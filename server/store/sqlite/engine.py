@@ -13,24 +13,16 @@ from server.domain.job import Job, JobKind
 from server.domain.record import Record
 from server.store import chain
 from server.store.base import ChainReport, Changeset, Where
+from server.store.conditions import has_blind, participant_of
 from server.store.crypto import DataKey, MasterKey
 from server.store.sqlite import jobs, verify
-from server.store.sqlite.changes import Keys, participants, prepare
+from server.store.sqlite.changes import Keys, prepare
 from server.store.sqlite.connection import create_file, open_writer
 from server.store.sqlite.faults import translating
 from server.store.sqlite.keys import KeyRing, check_master_key
 from server.store.sqlite.migrations import migrate
 from server.store.sqlite.readers import Readers
-from server.store.sqlite.statements import (
-    Statements,
-    conditions,
-    has_blind,
-    is_point,
-    is_short,
-    order,
-    participant_of,
-    statements_of,
-)
+from server.store.sqlite.statements import Statements, conditions, is_point, is_short, order, statements_of
 from server.store.sqlite.writer import Writer
 
 R = TypeVar("R", bound=Record)
@@ -55,7 +47,7 @@ class SqliteStore:
 
     async def commit(self, changeset: Changeset) -> None:
         """One transaction, together with whatever else is queued."""
-        names = participants(changeset)
+        names = changeset.participants()
         if names or changeset.jobs or changeset.finish is not None:
             keys = await self._keys(names)
             prepared = prepare(changeset, keys)
@@ -146,7 +138,7 @@ class SqliteStore:
         await asyncio.to_thread(self._readers.join)
 
     async def _walk(self, participant_id: str) -> tuple[chain.Head, int | None]:
-        stretch = verify.Stretch(chain.EMPTY, None, ended=False)
+        stretch = chain.Stretch(chain.EMPTY, None, ended=False)
         while stretch.broken is None and not stretch.ended:
             walk = partial(verify.walk, ring=self._ring, participant_id=participant_id, head=stretch.head)
             stretch = await self._readers.far(walk)
@@ -170,7 +162,7 @@ class SqliteStore:
         self, connection: sqlite3.Connection, statements: Statements[Any], where: Sequence[Where]
     ) -> tuple[str, list[Any]]:
         key = None
-        if has_blind(statements, where):
+        if has_blind(statements.codec, where):
             key = self._ring.load(connection, participant_of(where))
         return conditions(statements, where, key)
 

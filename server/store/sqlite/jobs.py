@@ -4,14 +4,14 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
 
 from server.domain.errors import LeaseLost, UniqueViolation
-from server.domain.job import Job, JobKind, JobState, NewJob
+from server.domain.job import Job, JobKind, JobState
 from server.store.rows import codec_of
 from server.store.schema import instant, schema_of
 from server.store.sqlite.ddl import columns
 from server.store.sqlite.writer import Transaction
+from server.store.waiting import WaitingJob, waiting_key
 
 _COLUMNS: Final = columns(schema_of(Job).names)
 _DUE_AT: Final = schema_of(Job).position("due_at")
@@ -74,18 +74,7 @@ class Claim:
         return [codec_of(Job).decode(row, None) for row in rows]
 
 
-def waiting_key(kind: JobKind, key: str) -> str:
-    """What a unique index bars twice while a job waits."""
-    return f"{kind}:{key}"
-
-
-def enqueue_values(job: NewJob) -> tuple[Any, ...]:
-    """What `enqueue` binds."""
-    due_at = instant(job.due_at)
-    return (job.participant_id, uuid4().hex, str(job.kind), job.key, due_at, waiting_key(job.kind, job.key))
-
-
-def enqueue(transaction: Transaction, jobs: Sequence[tuple[Any, ...]]) -> None:
+def enqueue(transaction: Transaction, jobs: Sequence[WaitingJob]) -> None:
     """Adds waiting jobs, or brings forward those that wait already. Raises UniqueViolation for another's key."""
     if transaction.cursor.executemany(_ENQUEUE, jobs).rowcount != len(jobs):
         raise UniqueViolation("job", ("waiting_key",))

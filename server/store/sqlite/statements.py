@@ -7,15 +7,15 @@ from typing import Any, Final, Generic, TypeVar
 
 from server.domain.record import Record
 from server.store.base import Where
+from server.store.conditions import fixed_columns, order_columns, stored_conditions
 from server.store.crypto import DataKey
-from server.store.rows import CODECS, RowCodec, blinded
-from server.store.schema import Blinded, Column
+from server.store.rows import CODECS, RowCodec
 from server.store.sqlite.ddl import columns, quoted
 
 R = TypeVar("R", bound=Record)
 SHORT: Final = 20  # most rows that are read in the event loop's own thread
 FEW: Final = 8  # values of an IN over a unique index
-_OPERATORS: Final = frozenset({"==", "<", "<=", ">", ">=", "in"})
+_OPERATORS: Final = {"==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 class Statements(Generic[R]):
@@ -65,27 +65,9 @@ def statements_of(kind: type[R]) -> Statements[R]:
         raise ValueError(f"{kind.__name__} is not among the stored record types (RECORDS)") from None
 
 
-def has_blind(statements: Statements[Any], where: Sequence[Where]) -> bool:
-    """Whether a condition gives clear text for a blind column, which takes the participant's key."""
-    return any(
-        statements.codec.schema.column(condition.column).blind
-        and condition.value is not None
-        and not isinstance(condition.value, Blinded)
-        for condition in where
-    )
-
-
-def participant_of(where: Sequence[Where]) -> str:
-    """The one participant whose rows are asked for. Raises ValueError if the conditions do not say."""
-    for condition in where:
-        if condition.column == "participant_id" and condition.operator == "==":
-            return str(condition.value)
-    raise ValueError("a blind column is asked for with participant_id == …: each participant has its own hashes")
-
-
 def is_point(statements: Statements[Any], where: Sequence[Where]) -> bool:
     """Whether a unique index lets one row through at most."""
-    fixed = {condition.column for condition in where if condition.operator == "==" and condition.value is not None}
+    fixed = fixed_columns(where)
     return any(index <= fixed for index in statements.unique)
 
 
@@ -103,7 +85,7 @@ def is_short(statements: Statements[Any], where: Sequence[Where], order_by: str 
         return True
     if limit is None or limit > SHORT:
         return False
-    fixed = {condition.column for condition in where if condition.operator == "==" and condition.value is not None}
+    fixed = fixed_columns(where)
     return len(fixed) == len(where) and fixed == set(statements.table.key[: len(fixed)])
 
 
@@ -111,50 +93,19 @@ def conditions(statements: Statements[Any], where: Sequence[Where], key: DataKey
     """` WHERE …` and the values to bind. Raises ValueError for a condition that no engine may answer."""
     texts: list[str] = []
     values: list[Any] = []
-    for condition in where:
-        column = statements.codec.schema.column(condition.column)
-        _check(statements, column, condition)
-        if condition.operator == "in":
-            texts.append(f"{quoted(column.name)} IN ({', '.join('?' * len(condition.value))})")
-            values.extend(_stored(column, value) for value in condition.value)
+    for column, operator, value in stored_conditions(statements.codec, where, key):
+        if operator == "in":
+            texts.append(f"{quoted(column)} IN ({', '.join('?' * len(value))})")
+            values.extend(value)
         else:
-            texts.append(f"{quoted(column.name)} {_operator(condition)} ?")
-            values.append(_blind(statements, column, condition.value, key))
+            compared = "IS" if operator == "==" and value is None else _OPERATORS[operator]
+            texts.append(f"{quoted(column)} {compared} ?")
+            values.append(value)
     return (" WHERE " + " AND ".join(texts) if texts else ""), values
 
 
 def order(statements: Statements[Any], order_by: str | None, *, descending: bool) -> str:
     """` ORDER BY …`: the column, then the key, all in one direction."""
-    key = statements.table.key
-    names = key if order_by is None else (order_by, *(name for name in key if name != order_by))
-    column = statements.codec.schema.column(names[0])
-    if column.sealed:
-        raise ValueError(f"{statements.table.name}.{column.name} is sealed: rows have no order by it")
     direction = " DESC" if descending else ""
+    names = order_columns(statements.codec, order_by)
     return " ORDER BY " + ", ".join(quoted(name) + direction for name in names)
-
-
-def _check(statements: Statements[Any], column: Column, condition: Where) -> None:
-    place = f"{statements.table.name}.{column.name}"
-    if condition.operator not in _OPERATORS:
-        raise ValueError(f"{place}: {condition.operator!r} is no operator")
-    if column.sealed:
-        raise ValueError(f"{place} is sealed: it can not be searched")
-    if column.blind and condition.operator != "==":
-        raise ValueError(f"{place} is blind: it can only be compared by ==")
-
-
-def _operator(condition: Where) -> str:
-    if condition.operator != "==":
-        return condition.operator
-    return "IS" if condition.value is None else "="
-
-
-def _blind(statements: Statements[Any], column: Column, value: Any, key: DataKey | None) -> Any:
-    if column.blind and value is not None and key is not None:
-        return blinded(value, key, statements.codec.blind_place(column.name))
-    return _stored(column, value)
-
-
-def _stored(column: Column, value: Any) -> Any:
-    return value if value is None or column.encode is None else column.encode(value)

@@ -16,6 +16,8 @@ CREATE TABLE "lookup" ("participant_id" TEXT NOT NULL, "revision" INTEGER NOT NU
 CREATE INDEX "lookup_participant_id_resource_type_resource_id" ON "lookup" ("participant_id", "resource_type", "resource_id");
 CREATE TABLE "patient_identity" ("participant_id" TEXT NOT NULL, "revision" INTEGER NOT NULL, "identifier" TEXT NOT NULL, "patient_id" TEXT NOT NULL, PRIMARY KEY ("participant_id", "identifier")) STRICT, WITHOUT ROWID;
 CREATE INDEX "patient_identity_participant_id_patient_id" ON "patient_identity" ("participant_id", "patient_id");
+CREATE TABLE "alignment" ("participant_id" TEXT NOT NULL, "revision" INTEGER NOT NULL, "patient_id" TEXT NOT NULL, "track" TEXT NOT NULL, "state" TEXT NOT NULL, "changed_at" TEXT, "aligned_on" TEXT, "lock_in_until" TEXT, "ends_on" TEXT, "control_until" TEXT, "may_switch" INTEGER NOT NULL, "last_code" TEXT, "checked_at" TEXT, "cms_submission_id" TEXT, "referral" TEXT NOT NULL, "attestation" TEXT NOT NULL, PRIMARY KEY ("participant_id", "patient_id", "track")) STRICT, WITHOUT ROWID;
+CREATE INDEX "alignment_participant_id_state" ON "alignment" ("participant_id", "state");
 CREATE TABLE "care_period" ("participant_id" TEXT NOT NULL, "revision" INTEGER NOT NULL, "id" TEXT NOT NULL, "patient_id" TEXT NOT NULL, "track" TEXT NOT NULL, "aligned_on" TEXT NOT NULL, "align_submission_id" TEXT NOT NULL, "state" TEXT NOT NULL, "active_key" TEXT, "cms_submission_id" TEXT, "ended_on" TEXT, PRIMARY KEY ("id")) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX "care_period_participant_id_active_key" ON "care_period" ("participant_id", "active_key");
 CREATE INDEX "care_period_participant_id_patient_id" ON "care_period" ("participant_id", "patient_id");

@@ -1,14 +1,24 @@
 """From a built submission to CMS's result, through everything that CMS and the network do wrong."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from server.cms import submit as submit_module
 from server.cms import token as tokens
 from server.domain.coordination import WorkItem
-from server.domain.submission import Submission, SubmissionEvent, SubmissionState
-from server.store.base import Where
+from server.domain.errors import Temporary
+from server.domain.job import Job, JobKind, NewJob
+from server.domain.submission import SubmissionEvent, SubmissionState
+from server.store.base import Changeset, Where
+
+NO_JOB = {
+    "participant_id": "ACCES12345",
+    "id": "none",
+    "kind": JobKind.SUBMIT,
+    "due_at": datetime(2026, 8, 20, tzinfo=UTC),
+}
 
 
 async def _asked(installation, body: bytes, name: str = "check-eligibility") -> str:
@@ -166,15 +176,16 @@ async def test_after_five_minutes_someone_is_told_and_it_goes_on(installation, e
 
 async def test_two_writes_of_one_patient_and_track_go_one_after_the_other(installation, alignment):
     """One write in flight per patient and track; the second waits for the first one's result."""
-    first = await _asked(installation, alignment, "align")
-    other = alignment.replace(b'"valueBoolean":true', b'"valueBoolean":false')
-    second = await _asked(installation, other, "align")
+    name = await _asked(installation, alignment, "align")
     await installation.work()
-    states = {row.id: row.state for row in await installation.context.store.find(Submission)}
-    assert sorted(states.values()) == [SubmissionState.ACCEPTED, SubmissionState.BUILT]
-    await installation.result(first)
-    row = await installation.result(second)
-    assert row.result_code == "not-aligned-already-aligned"
+    first = await installation.submission()
+    second = replace(first, id="second", state=SubmissionState.BUILT, in_flight_key=None, replay_key=None, revision=0)
+    job = NewJob(participant_id="ACCES12345", kind=JobKind.SUBMIT, key="second", due_at=installation.clock.at)
+    await installation.context.store.commit(Changeset(insert=(second,), jobs=(job,)))
+    with pytest.raises(Temporary, match="in flight"):
+        await submit_module.submit(Job(**{**NO_JOB, "key": "second"}), installation.context)
+    await installation.result(name)
+    assert (await installation.result("second")).result_code == "not-aligned-already-aligned"
 
 
 async def test_one_token_serves_many_calls(installation, eligibility):

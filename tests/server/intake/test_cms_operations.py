@@ -103,7 +103,7 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
         (lambda b: b.replace(b"ACCES12345", b"ACCESS1234"), "participant id"),
         (lambda b: b.replace(b"1EG4TE5MK72", b"1EG4TE5MK7"), "identifier"),
         (lambda b: b.replace(b'"CKM"', b'"XYZ"'), "ACCESSTrackVS"),
-        (lambda b: b.replace(b'"CKM"', b'"MSK"'), "access-msk-condition"),
+        (lambda b: b.replace(b'"CKM"', b'"MSK"'), "condition-of-track"),
         (lambda b: b.replace(b"problem-list-item", b"encounter-diagnosis"), "category"),
         (lambda b: b.replace(b'"E11.22"', b'"Z00.00"'), "code"),
         (lambda b: b.replace(b'"birthDate":"1952-03-14"', b'"birthDate":"1952-02-30"'), "birthDate"),

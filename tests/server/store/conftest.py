@@ -1,14 +1,25 @@
 """What every test of a store needs. A second engine is added to ENGINES, and passes the same contract tests."""
 
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import socket
 import sqlite3
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import bson
 import pytest
+from pymongo import MongoClient
 
 from server.domain.audit import AuditEntry
 from server.domain.job import JobKind, NewJob
@@ -17,6 +28,7 @@ from server.domain.resource import Lookup, StoredResource
 from server.store.base import Store
 from server.store.crypto import generate_master_key
 from server.store.opening import open_store
+from server.store.schema import schema_of
 
 PARTICIPANT = "ACCES12345"
 OTHER = "ACCES54321"
@@ -52,6 +64,10 @@ class SqliteEngine:
         """Remembers a column's values now; the answer puts them back."""
         before = self._execute(f"SELECT {column}, id FROM {table}")
         return lambda: [self._execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", *row) for row in before] and None
+
+    def audit_rows(self) -> list[list[Any]]:
+        """The stored values of the participant's chain."""
+        return [list(row) for row in self._execute("SELECT * FROM audit WHERE participant_id = ?", PARTICIPANT)]
 
     def edit_audit(self, sequence: int, column: str, value: Any) -> None:
         self._audit(f"UPDATE audit SET {column} = ? WHERE participant_id = ? AND sequence = ?", value, sequence)
@@ -90,7 +106,121 @@ class SqliteEngine:
             connection.close()
 
 
-ENGINES = {"sqlite": SqliteEngine}
+class MongoEngine:
+    """A database of its own on one server: the stand-in, or that of ACCESS_FACADE_TEST_MONGODB. The same mischief."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key_file = folder / "master.key"
+        self.name = f"test_{uuid4().hex[:12]}"
+        self.server = mongodb_url()
+        base, _, options = self.server.partition("?")
+        self.url = base.rstrip("/") + f"/{self.name}" + (f"?{options}" if options else "")
+        generate_master_key(self.key_file)
+
+    def open(self) -> Store:
+        return open_store(self.url, self.key_file)
+
+    def bytes_on_disk(self) -> bytes:
+        """All that the server was given."""
+        with self._database() as database:
+            names = database.list_collection_names()
+            return b"".join(bson.encode(document) for name in names for document in database[name].find({}))
+
+    def rows(self, table: str) -> int:
+        with self._database() as database:
+            return database[table].count_documents({})
+
+    def move_sealed(self, table: str, column: str, *, source: str, target: str) -> None:
+        with self._database() as database:
+            moved = database[table].find_one({"_id": source})
+            database[table].update_one({"_id": target}, {"$set": {column: moved[column]}})
+
+    def put_back(self, table: str, column: str) -> Callable[[], None]:
+        with self._database() as database:
+            before = {row["_id"]: row[column] for row in database[table].find({})}
+
+        def back() -> None:
+            with self._database() as database:
+                for id, value in before.items():
+                    database[table].update_one({"_id": id}, {"$set": {column: value}})
+
+        return back
+
+    def audit_rows(self) -> list[list[Any]]:
+        with self._database() as database:
+            rows = database["audit"].find({"participant_id": PARTICIPANT}).sort([("_id", 1)])
+            return [[row.get(name) for name in schema_of(AuditEntry).names] for row in rows]
+
+    def edit_audit(self, sequence: int, column: str, value: Any) -> None:
+        with self._database() as database:
+            database["audit"].update_one(
+                {"participant_id": PARTICIPANT, "sequence": sequence}, {"$set": {column: value}}
+            )
+
+    def delete_audit(self, sequence: int) -> None:
+        with self._database() as database:
+            database["audit"].delete_one({"participant_id": PARTICIPANT, "sequence": sequence})
+
+    def cut_audit(self, sequence: int, head_hash: str | None = None) -> None:
+        with self._database() as database:
+            database["audit"].delete_many({"participant_id": PARTICIPANT, "sequence": {"$gte": sequence}})
+            if head_hash is not None:
+                database["audit_head"].update_many({}, {"$set": {"sequence": sequence - 1, "hash": head_hash}})
+
+    def turn_back_audit(self, sequence: int) -> None:
+        with self._database() as database:
+            database["audit_head"].update_many({}, {"$set": {"sequence": sequence}})
+
+    def remove_audit_chain(self) -> None:
+        with self._database() as database:
+            database["audit"].delete_many({"participant_id": PARTICIPANT})
+            database["audit_head"].delete_many({})
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[Any]:
+        with MongoClient(self.server, w="majority", journal=True) as client:
+            yield client[self.name]
+
+    def drop(self) -> None:
+        """Leaves nothing behind."""
+        with MongoClient(self.server) as client:
+            client.drop_database(self.name)
+
+
+@functools.cache
+def mongodb_url() -> str:
+    """A real server if one is named, else the stand-in, started once in this process's life."""
+    named = os.environ.get("ACCESS_FACADE_TEST_MONGODB")
+    return named or start_standin(Path(tempfile.mkdtemp(prefix="standin-")))
+
+
+def start_standin(folder: Path) -> str:
+    """Starts it on a free port; ended with this process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("standin.py")),
+        "--data-dir",
+        str(folder),
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+    def end() -> None:
+        process.kill()
+        process.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return f"mongodb://127.0.0.1:{port}/?replicaSet=standin"
+
+
+ENGINES = {"sqlite": SqliteEngine, "mongodb": MongoEngine}
 
 
 @dataclass(frozen=True)
@@ -137,9 +267,12 @@ def samples() -> Samples:
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Each engine in turn, with a store that is not open yet."""
-    return ENGINES[request.param](tmp_path)
+    made = ENGINES[request.param](tmp_path)
+    yield made
+    if isinstance(made, MongoEngine):
+        made.drop()
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ async def test_a_cut_tail_with_a_rewritten_end_is_found(engine: Any, store: Stor
 async def test_a_chain_hashed_anew_is_found(engine: Any, store: Store, samples: Any) -> None:
     """Who edits the last row and computes its hash again lacks the key that signs the end."""
     await fill(store, samples)
-    rows = [list(row) for row in engine._execute("SELECT * FROM audit WHERE participant_id = ?", samples.participant)]
+    rows = engine.audit_rows()
     names = schema_of(AuditEntry).names
     last = rows[-1]
     last[names.index("agent")] = "nobody"
@@ -134,9 +134,7 @@ async def test_a_removed_chain_is_found(engine: Any, store: Store, samples: Any)
 
 async def test_a_long_chain_is_walked_in_stretches(store: Store, samples: Any, monkeypatch: Any) -> None:
     """The walk goes on over the end of a stretch, and finds what is bad behind it."""
-    from server.store.sqlite import verify
-
-    monkeypatch.setattr(verify, "STRETCH", 4)
+    monkeypatch.setattr(chain, "STRETCH", 4)
     await fill(store, samples, 12)
     assert await store.verify_audit() == ChainReport(24)
 
