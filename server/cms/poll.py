@@ -64,13 +64,11 @@ class _Poll:
         if isinstance(answer, NoAnswer):
             return await self.later()
         verdict = of_poll(answer.status)
-        if verdict is Verdict.PAUSE:
+        if verdict in (Verdict.PAUSE, Verdict.RENEW):  # the second 401 in a row
             return await self._paused(answer)
         await gate.passed(self._participant, gate.STATUS, self._context)
         if verdict is Verdict.RECONCILE:
             return await self._gone(answer)
-        if verdict is Verdict.RENEW:
-            return await self.later(self._participant.cms.pause_seconds)
         if verdict is Verdict.RESULT and answer.fault in ("", TOO_LONG):
             return await self._result(answer)
         return await self.later(answer.retry_after(self._context.clock.now()))

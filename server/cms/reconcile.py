@@ -6,7 +6,7 @@ CMS has no idempotency key, so its answer to the repeat is read by the operation
 
 from datetime import timedelta
 
-from server.cms.results import codes
+from server.cms import results
 from server.context import Context
 from server.domain.submission import Operation, Submission, SubmissionEvent, SubmissionState
 from server.store.base import Where
@@ -26,7 +26,7 @@ async def meant(submission: Submission, code: str, context: Context) -> str | No
     An unalignment is safe to believe: either way the patient is not aligned. For an alignment a `$check-eligibility`
     of ours shortly before has to show that the patient was free; one made now would not tell who has the patient.
     """
-    if code not in codes(submission.operation):
+    if code not in results.codes(submission.operation):
         return None
     echoed = ECHOES.get((submission.operation, code))
     if echoed is None or not await _was_uncertain(submission, context):

@@ -25,6 +25,7 @@ from server.work_items import work_item
 MAX_POSTS = {SubmissionState.SENDING: 100, SubmissionState.UNCERTAIN: 20}
 RECONCILE_POSTS = 5  # where CMS says that it has them, but gives no status URL
 NOT_LET_IN = {
+    Verdict.RENEW: "It does not take its own new tokens, so all submissions wait. Ask CMS about participant {}.",
     Verdict.PAUSE: "All submissions wait. Ask CMS for the scope, or run `access-facade token check {}`.",
     Verdict.MISDIRECTED: "These submissions wait. Compare [participant.cms] base_url of {} with the registration.",
 }
@@ -147,7 +148,7 @@ async def _after(
         why = f"{said} to the request. Read its answer, mend the request or look it up at CMS, then send it again."
         columns = {"result": answer.body, "result_status": answer.status} if answer.body else {}
         return await review(submission, why, context, answers=submission.posts, **columns)
-    if verdict in NOT_LET_IN or verdict is Verdict.RENEW:
+    if verdict in NOT_LET_IN:
         return _again(submission, said, participant.cms.pause_seconds, context, known=True)
     wish = answer.retry_after(context.clock.now())
     return _again(submission, said, wish, context, known=verdict is Verdict.LATER)

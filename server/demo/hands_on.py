@@ -7,21 +7,20 @@ from pathlib import Path
 from rich.console import Console
 
 from server.demo import messages
-from server.demo.world import World, made, start_cms, start_facade
+from server.demo.world import World, made, opened, start_cms, start_facade
+from server.initialise import CONFIG
 
-PORTS = (8080, 8090, 2575, 8094)
+PORTS = (8080, 8090, 2575)
 DEFAULT = Path("run")
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def run(directory: Path | None) -> None:
-    """Starts everything in `directory` (default ./run, made if missing) until Ctrl-C."""
+    """Starts everything in `directory` (default ./run, made if missing, else gone on with) until Ctrl-C."""
     folder = (directory or DEFAULT).resolve()
-    if (folder / "access-facade.toml").exists():
-        console.print(f"{folder} is there already: remove it for a fresh start, or give another folder.")
-        raise SystemExit(1)
-    world = made(folder, PORTS)
+    config = folder / CONFIG
+    world = opened(config) if config.exists() else made(folder, PORTS)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: ended.set())

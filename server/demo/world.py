@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
+from server import settings
 from server.demo.processes import Child, Supervisor, free_ports
-from server.initialise import initialise
+from server.initialise import SMTP_OFFSET, initialise
+
+PCP_OFFSET = 4
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,29 @@ class World:
         self.http.post(f"{self.sandbox}/sandbox/faults", json=list(faults)).raise_for_status()
 
 
-def made(folder: Path, ports: tuple[int, int, int, int] | None = None) -> World:
-    """Writes the configuration; nothing runs yet. `ports`: facade, sandbox, MLLP, PCP."""
-    facade, sandbox, mllp, pcp = ports or _ports()
+def made(folder: Path, ports: tuple[int, int, int] | None = None) -> World:
+    """Writes the configuration; nothing runs yet. `ports`: facade, sandbox, MLLP."""
+    facade, sandbox, mllp = ports or _ports()
     result = initialise(folder, demo=True, facade_port=facade, sandbox_port=sandbox, mllp_port=mllp)
+    return opened(Path(result.config))
+
+
+def opened(config: Path) -> World:
+    """The world of a configuration that `init --demo` wrote; nothing runs yet. The secrets are in their files."""
+    loaded = settings.load(config)
+    cms = urlsplit(next(iter(loaded.participants.values())).cms.base_url)
+    secrets = {
+        c.client_id: c.client_secret_file.read_text().strip() for c in loaded.clients.values() if c.client_secret_file
+    }
+    folder = config.parent
     return World(
         folder=folder,
-        config=Path(result.config),
-        facade=f"http://127.0.0.1:{facade}",
-        sandbox=f"http://127.0.0.1:{sandbox}",
-        mllp_port=mllp,
-        pcp=f"http://127.0.0.1:{pcp}",
-        secrets={client.client_id: client.client_secret for client in result.clients},
+        config=config,
+        facade=loaded.base_url,
+        sandbox=f"http://{cms.netloc}",
+        mllp_port=loaded.mllp.port if loaded.mllp else 0,
+        pcp=f"http://127.0.0.1:{(cms.port or 0) + PCP_OFFSET}",
+        secrets=secrets,
         supervisor=Supervisor(folder),
         http=httpx2.Client(
             transport=httpx2.HTTPTransport(retries=20), timeout=10, trust_env=False, follow_redirects=False
@@ -63,12 +78,12 @@ def made(folder: Path, ports: tuple[int, int, int, int] | None = None) -> World:
     )
 
 
-def _ports() -> tuple[int, int, int, int]:
-    """Free ports; the mailbox listens two above the sandbox, as `init --demo` writes it."""
+def _ports() -> tuple[int, int, int]:
+    """Free ports; the mailbox listens two above the sandbox, as `init --demo` writes it, the PCP four."""
     while True:
-        facade, sandbox, mllp, pcp, *others = free_ports(5)
-        if not {sandbox + 2} & {facade, mllp, pcp, *others} and sandbox < 65000:
-            return facade, sandbox, mllp, pcp
+        facade, sandbox, mllp = free_ports(3)
+        if not {sandbox + SMTP_OFFSET, sandbox + PCP_OFFSET} & {facade, mllp} and sandbox < 65000:
+            return facade, sandbox, mllp
 
 
 def start_cms(world: World) -> None:

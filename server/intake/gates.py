@@ -1,4 +1,4 @@
-"""What has to be true before a request goes to CMS, beyond the guide's profiles: who sends, what is stored, what stands.
+"""What has to be true before a request goes to CMS, beyond the guide's profiles: who sends, what is known.
 
 `findings` looks at the request alone; `standing` at what is known of its patient. Both give every reason at once.
 Source: ACCESS API IG 0.9.12, guidance (tracks, lock-in, switching, unalignment reasons); RFA as cited (disclosure).
@@ -178,8 +178,8 @@ def _exclusive(known: Standing) -> Iterator[Issue]:
     other = EXCLUSIVE.get(known.track, "")
     if known.operation is Operation.ALIGN and stands(known.alignments.get(other), known.day):
         text = (
-            f"The patient is aligned to you on {other}, and CMS allows eCKM and CKM never together: unalign from {other} "
-            "first ($unalign, reason no-longer-clinically-eligible with the new diagnosis), then align."
+            f"The patient is aligned to you on {other}, and CMS allows eCKM and CKM never together: unalign from "
+            f"{other} first ($unalign, reason no-longer-clinically-eligible with the new diagnosis), then align."
         )
         yield error("conflict", "Parameters.parameter.where(name='track')", text)
 
@@ -198,8 +198,8 @@ def _attestation(known: Standing) -> Iterator[Issue]:
         yield error("required", place, text)
     if attested and known.participant.switch_consent_required and SWITCH not in known.consents:
         text = (
-            "The request attests the patient's consent to switch, but none is on record: POST the Consent with category "
-            f"{CONSENT_CATEGORY}|{SWITCH}, and send this again."
+            "The request attests the patient's consent to switch, but none is on record: POST the Consent with "
+            f"category {CONSENT_CATEGORY}|{SWITCH}, and send this again."
         )
         yield error("business-rule", place, text)
 
@@ -210,8 +210,8 @@ def _lock_in(known: Standing) -> Iterator[Issue]:
         return
     if own is not None and locked(own, known.day):
         text = (
-            f"CMS takes the reason {known.reason} only after the lock-in, which lasts until {own.lock_in_until}: send it "
-            "after that day. If that date is wrong, an operator corrects it: access-facade alignment set-date."
+            f"CMS takes the reason {known.reason} only after the lock-in, which lasts until {own.lock_in_until}: send "
+            "it after that day. If that date is wrong, an operator corrects it: access-facade alignment set-date."
         )
         yield error("business-rule", "Parameters.parameter.where(name='reason')", text)
 

@@ -3,6 +3,7 @@
 The rules are `server/domain/alignment.py`; here its rows are read and written, and contradictions are told.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -21,14 +22,19 @@ from server.schedule.lifecycle import Calendar, assess_job, calendar_of, end_per
 from server.store.base import Changeset, Where
 from server.work_items import closed, work_item
 
-FIELDS = {"aligned-on": "aligned_on", "lock-in-until": "lock_in_until", "control-until": "control_until"}
+# What a person may correct; the other dates of an alignment follow from its first day.
+FIELDS: dict[str, Callable[[Alignment, date], Alignment]] = {
+    "aligned-on": lambda row, day: replace(dated(row, day, rules_for(day)), control_until=row.control_until),
+    "lock-in-until": lambda row, day: replace(row, lock_in_until=day),
+    "control-until": lambda row, day: replace(row, control_until=day),
+}
 ENDS = {"unaligned": AlignmentState.UNALIGNED, "switched": AlignmentState.SWITCHED}
 
 
 async def row_of(participant_id: str, patient_id: str, track: str, context: Context) -> Alignment:
     """The stored row, or a new one that says nothing."""
-    key = {"participant_id": participant_id, "patient_id": patient_id, "track": track}
-    return await context.store.get(Alignment, **key) or Alignment(**key)
+    found = await context.store.get(Alignment, participant_id=participant_id, patient_id=patient_id, track=track)
+    return found or Alignment(participant_id=participant_id, patient_id=patient_id, track=track)
 
 
 def written(before: Alignment, after: Alignment) -> Changeset:
@@ -85,8 +91,8 @@ def _says(submission: Submission, name: str) -> bool:
 async def _contradiction(row: Alignment, decision: Decision, context: Context) -> Changeset:
     text = (
         f"CMS answered {decision.code} to ${decision.operation}, but the patient is held here as {row.state} on "
-        f"{row.track} since {row.aligned_on}. Nothing was changed. Ask CMS; if CMS is right: access-facade alignment end "
-        f"{row.patient_id} {row.track} --as unaligned"
+        f"{row.track} since {row.aligned_on}. Nothing was changed. Ask CMS; if CMS is right: "
+        f"access-facade alignment end {row.patient_id} {row.track} --as unaligned"
     )
     items = await work_item(
         context,
@@ -140,10 +146,8 @@ async def corrected(
     if field != "control-until" and before.aligned_on is None:
         text = "The patient was never aligned to you on this track, so there is no such date to correct."
         raise Refused(422, [error("business-rule", "field", text)])
-    after = replace(before, **{FIELDS[field]: day})
-    changes = Changeset()
+    after, changes = FIELDS[field](before, day), Changeset()
     if field == "aligned-on":
-        after = replace(dated(before, day, rules_for(day)), control_until=before.control_until)
         changes = await _moved_period(before, day, context)
     entry = record(
         participant_id=before.participant_id,

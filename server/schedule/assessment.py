@@ -29,6 +29,7 @@ from server.domain.measures import (
 from server.domain.submission import FINAL, Submission
 from server.domain.window import ACTIVE, ReportType, day_of
 from server.schedule.alignments import ended
+from server.schedule.corrections import corrections
 from server.schedule.document import Document, build, submitted
 from server.schedule.gather import Gathered, gather, patient_of
 from server.schedule.lifecycle import (
@@ -92,7 +93,7 @@ async def assess(job: Job, context: Context) -> Changeset:
     if ended is not None:
         return ended
     view = await _view(calendar, context)
-    changes = await _milestones(view, context)
+    changes = await _milestones(view, context) + await corrections(calendar, gathered=view.gathered, context=context)
     for report in pending(calendar.reports):
         if calendar.today <= report.closes:
             changes += await _assessed(report, view, context)
@@ -145,7 +146,7 @@ async def _refuse_wrong_state(report: Report, calendar: Calendar, context: Conte
 
 
 async def _view(calendar: Calendar, context: Context) -> View:
-    gathered = await gather(calendar.period, calendar.zone, context)
+    gathered = await gather(calendar.period, calendar.zone, calendar.rules, context)
     return View(calendar, gathered, await patient_of(calendar.period, context))
 
 

@@ -1,22 +1,31 @@
 """A patient's stored resources as readings: in the form that a report takes, with what can not be reported and why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from mappers.fhir import measures as observations
 from mappers.instruments import cms_response
 from profiles import fhir_json
-from profiles.issue import Issue
+from profiles.issue import Issue, error
 from server.context import Context
 from server.domain.care_period import CarePeriod
 from server.domain.measures import Reading, Resource, reading
 from server.domain.resource import StoredResource
+from server.domain.rules import Rules
 from server.store.base import Where
 
 KINDS = ("Observation", "QuestionnaireResponse")
 # A preliminary or cancelled value is no defect: a final one may follow.
 _EXPECTED = frozenset({"business-rule"})
+PRESSURE = "blood-pressure"
+# Whose own word a reading is, when no device is named beside it.
+_SELF = ("Patient", "RelatedPerson")
+_TYPED_IN = error(
+    "value",
+    "Observation.device",
+    "It was typed in by hand, and CMS takes blood pressures of a device: have the device send it, or name the device.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +39,14 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """All readings of one patient, and what could not become one."""
+    """All readings of one patient, what could not become one, and the stored rows by `Type/id`."""
 
     readings: tuple[Reading, ...]
     unusable: tuple[Unusable, ...]
+    rows: Mapping[str, StoredResource]
 
 
-async def gather(period: CarePeriod, zone: ZoneInfo, context: Context) -> Gathered:
+async def gather(period: CarePeriod, zone: ZoneInfo, rules: Rules, context: Context) -> Gathered:
     """Reads the patient's Observations and QuestionnaireResponses."""
     rows = await context.store.find(
         StoredResource,
@@ -46,13 +56,14 @@ async def gather(period: CarePeriod, zone: ZoneInfo, context: Context) -> Gather
     )
     readings: list[Reading] = []
     unusable: list[Unusable] = []
+    base_url, manual = f"{context.settings.base_url}/fhir", rules.bp_manual_allowed.value
     for row in rows:
-        found = None if row.deleted else _read(row, zone, base_url=f"{context.settings.base_url}/fhir")
+        found = None if row.deleted else _read(row, zone, base_url=base_url, manual=manual)
         if isinstance(found, Reading):
             readings.append(found)
         elif found is not None:
             unusable.append(found)
-    return Gathered(tuple(readings), tuple(unusable))
+    return Gathered(tuple(readings), tuple(unusable), {f"{row.resource_type}/{row.id}": row for row in rows})
 
 
 async def patient_of(period: CarePeriod, context: Context) -> Resource | None:
@@ -63,7 +74,7 @@ async def patient_of(period: CarePeriod, context: Context) -> Resource | None:
     return None if row is None or row.deleted else fhir_json.parse(row.body)
 
 
-def _read(row: StoredResource, zone: ZoneInfo, *, base_url: str) -> Reading | Unusable | None:
+def _read(row: StoredResource, zone: ZoneInfo, *, base_url: str, manual: bool) -> Reading | Unusable | None:
     """One row; None: it is no measure of ACCESS, or its time is not known to the day."""
     resource = fhir_json.parse(row.body)
     reference = f"{row.resource_type}/{row.id}/{row.revision}"
@@ -72,6 +83,8 @@ def _read(row: StoredResource, zone: ZoneInfo, *, base_url: str) -> Reading | Un
     measure = observations.measure_of(resource)
     if measure is None:
         return None
+    if measure == PRESSURE and not manual and is_typed_in(resource):
+        return Unusable(measure, reference, _TYPED_IN)
     normalised, issues = observations.normalise(resource)
     if normalised is not None:
         return reading(measure, normalised, reference=reference, zone=zone)
@@ -93,3 +106,16 @@ def _unusable(measure: str, reference: str, issues: Iterable[Issue]) -> Unusable
     if any(issue.code in _EXPECTED for issue in defects) or not defects:
         return None
     return Unusable(measure, reference, defects[0])
+
+
+def is_typed_in(observation: Resource) -> bool:
+    """Whether a reading is surely a person's own word: told by the patient or a relative, and no device is named.
+
+    Anything less clear counts as measured by a device: what is left out here is missing in a report.
+    """
+    if "device" in observation:
+        return False
+    return any(
+        each.get("type") in _SELF or str(each.get("reference", "")).rpartition("/")[0].rpartition("/")[2] in _SELF
+        for each in observation.get("performer", ())
+    )

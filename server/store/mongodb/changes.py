@@ -61,7 +61,7 @@ def prepare(changeset: Changeset, keys: Keys) -> Commands:
     for record in changeset.replace:
         documents = _changeable(record)
         row = _encoded(documents, record, keys, record.revision + 1)
-        _add(found.replace, documents, ReplaceOne({"_id": row["_id"], "revision": record.revision}, row))
+        _add(found.replace, documents, ReplaceOne({"_id": row.pop("_id"), "revision": record.revision}, row))
     for record in changeset.insert:
         if isinstance(record, AuditEntry):
             raise ValueError("audit entries go into Changeset.audit: the engine chains them")
@@ -143,8 +143,9 @@ async def _append(
         head = ends[participant_id][0] if participant_id in ends else before[participant_id]
         ends[participant_id] = (chain.link(head, values), key)
     for participant_id, (head, key) in ends.items():
-        where = {"_id": key_text([participant_id]), "sequence": before[participant_id].sequence}
-        moved = await into[AUDIT_HEAD].replace_one(where, head_document(participant_id, head, key), session=session)
+        end = head_document(participant_id, head, key)
+        where = {"_id": end.pop("_id"), "sequence": before[participant_id].sequence}
+        moved = await into[AUDIT_HEAD].replace_one(where, end, session=session)
         if moved.matched_count != 1:
             raise Again
     inserts = [InsertOne(_audit.document(values)) for _, values, _ in rows]

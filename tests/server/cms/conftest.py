@@ -15,7 +15,7 @@ from server.domain.submission import Operation, Submission
 from server.store.base import Changeset
 
 PARTICIPANT = "ACCES12345"
-DEADLINE = 0.4  # seconds of real time for one exchange with CMS
+DEADLINE = 0.25  # seconds of real time for one exchange with CMS
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Trap:
 
 @pytest.fixture(scope="session")
 def trap_socket() -> Iterator[Trap]:
+    """One listener for all tests."""
     listening = socket.create_server(("127.0.0.1", 0))
     trap = Trap(listening)
     thread = threading.Thread(target=trap.listen, daemon=True)
@@ -57,6 +58,7 @@ def trap_socket() -> Iterator[Trap]:
 
 @pytest.fixture
 def trap(trap_socket: Trap) -> Trap:
+    """The listener, nobody there yet."""
     trap_socket.visits.clear()
     return trap_socket
 
@@ -99,6 +101,7 @@ async def put(installation, operation: str = "check-eligibility", *, patient: st
 
 
 async def submission(installation, name: str) -> Submission:
+    """The row as it stands."""
     row = await installation.context.store.get(Submission, id=name)
     assert row is not None
     return row

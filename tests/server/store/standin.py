@@ -8,8 +8,8 @@ MongoDB are made up for, so that the product needs to know MongoDB only:
     all else waits. (So this peer shows no lock contention of its own accord; `faults` makes write conflicts.)
  2. A statement that failed leaves its transaction open; MongoDB aborts it. So does this.
  3. A commit for a transaction that is not known is an error without code or label. Here it is NoSuchTransaction with
-    the label TransientTransactionError, or success if that transaction was committed before: the ids of committed ones are
-    kept in the same SQLite transaction, as MongoDB keeps them in config.transactions.
+    the label TransientTransactionError, or success if that transaction was committed before: the ids of committed ones
+    are kept in the same SQLite transaction, as MongoDB keeps them in config.transactions.
  4. `hello` names no replica set, without which a driver retries nothing; here it does, with the time of the last write.
  5. A duplicate key is told in SQLite's words; here in MongoDB's (E11000, keyPattern).
  6. `findAndModify` swallows every error: refused here, so that the product can not use it unnoticed.
