@@ -115,3 +115,15 @@ def test_requirements_hold_no_url(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     assert "://" not in text
     assert re.search(r"^\s*(?:-i\b|-f\b|--index|--extra-index|--find-links|--trusted-host)", text, re.MULTILINE) is None
+
+
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_says_what_it_proves(path: Path) -> None:
+    """Each test function has a docstring."""
+    tree = ast.parse(path.read_text("utf-8"))
+    tests = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    silent = [node.name for node in tests if node.name.startswith("test_") and ast.get_docstring(node) is None]
+    assert silent == []

@@ -7,17 +7,36 @@ from importlib.resources import files
 
 import msgspec
 
-from server.domain.submission import Operation
+from server.domain.submission import Operation, SubmissionState
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a result code says to a coordinator. `outcome`: success, note, wait, refused, mend, unknown."""
+    """What an answer says to a coordinator. `outcome`: success, note, wait, refused, mend, unknown.
+
+    `who` acts: coordinator, clinician, interface, nobody. `again`: when it may be sent again; empty: not.
+    """
 
     outcome: str
     text: str
     next: str
     who: str
+    again: str
+
+    @property
+    def severity(self) -> str:
+        """FHIR's issue severity: information, warning, error."""
+        return SEVERITY[self.outcome]
+
+
+SEVERITY = {
+    "success": "information",
+    "note": "information",
+    "wait": "information",
+    "mend": "warning",
+    "refused": "warning",
+    "unknown": "error",
+}
 
 
 UNKNOWN = Meaning(
@@ -25,6 +44,7 @@ UNKNOWN = Meaning(
     "CMS answered with a result that this version does not know.",
     "Read CMS's own sentence, decide, and tell whoever keeps this software.",
     "coordinator",
+    "when a person has decided",
 )
 
 
@@ -37,6 +57,20 @@ def _table() -> dict[str, dict[str, Meaning]]:
 def meaning(operation: Operation, code: str | None) -> Meaning:
     """The plain words for a result code; UNKNOWN for one that is not in the table."""
     return _table()[operation].get(code or "", UNKNOWN)
+
+
+def standing(state: SubmissionState) -> Meaning:
+    """The plain words for a state before the end."""
+    return _table()["state"].get(str(state), _table()["failure"]["stopped"])
+
+
+def failure(what: int | str) -> Meaning:
+    """The plain words for a failed exchange: an HTTP status, or `no-answer`, `not-fhir`, `no-status-url`,
+    `foreign-status-url`, `stopped`. A status without a row of its own has its class's."""
+    rows = _table()["failure"]
+    if isinstance(what, str):
+        return rows[what]
+    return rows.get(str(what)) or rows.get(f"{what // 100}xx") or rows["not-fhir"]
 
 
 def codes(operation: Operation) -> frozenset[str]:

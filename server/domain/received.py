@@ -41,7 +41,7 @@ class Received(Record):
         "received",
         key=("id",),
         unique=(("participant_id", "content_key"), ("participant_id", "control_key")),
-        indexes=(("participant_id", "state", "received_at"), ("state", "received_at")),
+        indexes=(("state", "received_at"),),
     )
     id: str
     door: Door

@@ -5,7 +5,6 @@ CREATE TABLE "audit_head" ("participant_id" TEXT NOT NULL PRIMARY KEY, "sequence
 CREATE TABLE "received" ("participant_id" TEXT NOT NULL, "revision" INTEGER NOT NULL, "id" TEXT NOT NULL, "door" TEXT NOT NULL, "agent" TEXT NOT NULL, "content_type" TEXT NOT NULL, "sha256" TEXT NOT NULL, "received_at" TEXT NOT NULL, "content_key" TEXT, "control_key" TEXT, "state" TEXT NOT NULL, "patient_id" TEXT, "answer_status" INTEGER, "answer" BLOB, "body" BLOB NOT NULL, PRIMARY KEY ("id")) STRICT;
 CREATE UNIQUE INDEX "received_participant_id_content_key" ON "received" ("participant_id", "content_key");
 CREATE UNIQUE INDEX "received_participant_id_control_key" ON "received" ("participant_id", "control_key");
-CREATE INDEX "received_participant_id_state_received_at" ON "received" ("participant_id", "state", "received_at");
 CREATE INDEX "received_state_received_at" ON "received" ("state", "received_at");
 CREATE TABLE "resource" ("participant_id" TEXT NOT NULL, "revision" INTEGER NOT NULL, "resource_type" TEXT NOT NULL, "id" TEXT NOT NULL, "last_updated" TEXT NOT NULL, "patient_id" TEXT, "received_id" TEXT, "deleted" INTEGER NOT NULL, "body" BLOB NOT NULL, PRIMARY KEY ("participant_id", "resource_type", "id")) STRICT;
 CREATE INDEX "resource_participant_id_patient_id_resource_type" ON "resource" ("participant_id", "patient_id", "resource_type");

@@ -1,20 +1,30 @@
 """The submission engine alone: built submissions put straight into the store, short deadlines, a trap for strays."""
 
+import asyncio
 import hashlib
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import httpx2
 import pytest
+from starlette.applications import Starlette
 
-from server.context import new_id
+from server import settings as settings_module
+from server.context import Context, new_id
 from server.demo import messages
 from server.domain.job import JobKind, NewJob
 from server.domain.submission import Operation, Submission
 from server.store.base import Changeset
+from server.store.opening import open_store
+from tests.server.conftest import BASE, FrozenClock, Installation
 
 PARTICIPANT = "ACCES12345"
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # all is plain http here; loading them takes a while
 DEADLINE = 0.25  # seconds of real time for one exchange with CMS
 
 
@@ -64,9 +74,17 @@ def trap(trap_socket: Trap) -> Trap:
 
 
 @pytest.fixture
-def engine(installation):
-    """The installation with a short deadline and one way to get a token."""
-    return configured(installation, timeout_seconds=DEADLINE, auth_method="private_key_jwt")
+async def engine(cms, sandbox_process, tmp_path) -> AsyncIterator[Installation]:
+    """An installation without doors, with a short deadline and one way to get a token."""
+    settings = replace(settings_module.load(Path(sandbox_process[1].config)), base_url=BASE, mllp=None, clock_url=None)
+    clock = FrozenClock()
+    store = open_store(f"sqlite:///{tmp_path / 'facade.db'}", settings.key_file)
+    async with httpx2.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as http:
+        context = Context(settings, store, clock, http, defaultdict(asyncio.Lock))
+        installed = Installation(context, Starlette(), clock, cms, {})
+        yield configured(installed, timeout_seconds=DEADLINE, auth_method="private_key_jwt")
+        await installed.http.aclose()
+    await store.close()
 
 
 def configured(installation, **cms):
