@@ -13,6 +13,8 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
+from mappers.overrides import current, over
+
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -35,15 +37,25 @@ def _read(name: str) -> str:
     return files("mappers").joinpath("codesystems", name).read_text("utf-8")
 
 
+def _concept_map(name: str) -> dict[str, Any]:
+    """Ours with the user's elements laid over it; a map that only the user has."""
+    ours = files("mappers").joinpath("codesystems", name)
+    if not ours.is_file() and name in current().names("codesystems"):
+        return over("codesystems", name, {"group": []})
+    return over("codesystems", name, json.loads(_read(name)))
+
+
 @cache
 def code_map(name: str) -> CodeMap:
     """The ConceptMap `<name>.json`. Raises FileNotFoundError for a map we do not ship: a bug of the calling table."""
-    resource = json.loads(_read(f"{name}.json"))
+    resource = _concept_map(f"{name}.json")
     targets: dict[str, str] = {}
     codings: dict[str, dict[str, str]] = {}
     for group in resource["group"]:
         for element in group["element"]:
             for target in element.get("target", ())[:1]:
+                if element["code"] in targets:
+                    continue  # the first group decides: a user's stand before ours
                 targets[element["code"]] = target["code"]
                 display = {"display": target["display"]} if "display" in target else {}
                 codings[element["code"]] = {"system": group["target"], "code": target["code"], **display}
@@ -52,7 +64,7 @@ def code_map(name: str) -> CodeMap:
 
 @cache
 def _systems() -> dict[str, Any]:
-    return tomllib.loads(_read("systems.toml"))
+    return over("codesystems", "systems.toml", tomllib.loads(_read("systems.toml")))
 
 
 @lru_cache(4096)

@@ -30,6 +30,9 @@ class Unmapped:
 class Conversion:
     """The resources of one message or document.
 
+    `entries` (FHIR in): for each entry of the posted Bundle, in its order, `Type/id` of the resource that it became,
+    None where nothing is kept; a single resource is one entry.
+
     `patient` is the Patient as the source states it; every reference to it in `resources` reads `Patient/<its id>`.
     `resources` holds all the others, Provenance included; ids depend on content and position only, never on the clock:
     the same bytes give the same ids, and a corrected result gives the id of the result that it corrects.
@@ -41,3 +44,4 @@ class Conversion:
     issues: tuple[Issue, ...] = ()
     control_id: str | None = None  # HL7 v2: MSH-3 and MSH-10, joined by "|"; CDA: ClinicalDocument/id
     meta: dict[str, str] = field(default_factory=dict)
+    entries: tuple[str | None, ...] = ()

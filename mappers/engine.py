@@ -36,6 +36,7 @@ from typing import Any, Protocol
 
 from mappers.codesystems import CodeMap, code_map
 from mappers.conversion import Source
+from mappers.overrides import over
 from mappers.targets import Put, writer
 from profiles.issue import Issue, Severity
 
@@ -157,8 +158,12 @@ class Table:
 
 
 def load(package: str, name: str) -> dict[str, Any]:
-    """A TOML file of a package, as plain data. Raises FileNotFoundError or tomllib.TOMLDecodeError: a bug of ours."""
-    return tomllib.loads(files(package).joinpath(name).read_text("utf-8"))
+    """A TOML file of a package, as plain data, with the user's rows laid over it (mappers/overrides.py).
+
+    Raises FileNotFoundError or tomllib.TOMLDecodeError: a bug of ours.
+    """
+    ours = tomllib.loads(files(package).joinpath(name).read_text("utf-8"))
+    return over(package.rpartition(".")[2], name.rpartition("/")[2], ours)
 
 
 def compile_table(rows: Iterable[Mapping[str, Any]], dialect: Dialect, *, nested: bool = False) -> Table:

@@ -1,7 +1,8 @@
 """The profile compiler: differentials (US Core's tables and our own StructureDefinitions) -> checks, once per profile.
 
 A profile's check is its base profile's check and then its own differential; base R4 has been checked before
-(`profiles.structure`). Understood: min, max, fixed, pattern, required bindings, types and their profiles, reference
+(`profiles.structure`). The closures made here find the issues; most values never meet them, because the generated
+function of `profiles.accept_profile` says yes first. Understood: min, max, fixed, pattern, required bindings, types and their profiles, reference
 targets, slices by value, pattern, exists, type or profile, closed slicing, invariants. A value of the wrong JSON type
 is passed over here: the structure check has already refused it.
 """
@@ -11,19 +12,17 @@ from functools import cache
 from typing import Any
 
 from profiles import library, rules, valuesets
+from profiles.accept_profile import accepts_profile
 from profiles.canonical import unversioned
-from profiles.matching import Matcher, claims, expected, matcher, value_test
+from profiles.matching import Fit, Matcher, Targets, expected, matcher, value_test
 from profiles.place import Place
 from profiles.primitives import PRIMITIVES
-from profiles.references import literal_type
 from profiles.run import Run, Scope
 from profiles.structure import element_name
-from profiles.tree import Node, Profile, profile
+from profiles.tree import Node, Profile, Steps, profile
 
 Json = dict[str, Any]
 Check = Callable[[Any, Place, Run], None]
-Steps = tuple[str, ...]
-_BY_URL = [{"type": "value", "path": "url"}]
 
 
 def profile_check(url: str) -> Check | None:
@@ -38,10 +37,12 @@ def _compiled(url: str) -> Check:
     own = _value_checks(found, found.root, ())
 
     def check(value: Any, place: Place, run: Run) -> None:
-        key = (id(value), url)
-        if key in run.checked:
+        key, checked = (id(value), url), run.scope.checked
+        if key in checked:
             return
-        run.checked.add(key)
+        checked.add(key)
+        if run.sound and accepts_profile(url)(value, run.scope):
+            return
         if below:
             below(value, place, run)
         for each in own:
@@ -111,8 +112,8 @@ def _choice_keys(node: Node) -> dict[str, str]:
 
 
 def _count_check(found: Profile, node: Node, name: str) -> Callable[[int, Place, Run], None] | None:
-    minimum, maximum = _limits(node)
-    below, above = _base_limits(node)
+    minimum, maximum = node.limits
+    below, above = node.base_limits
     if minimum <= below and (maximum is None or (above is not None and maximum >= above)):
         return None
     label = found.label
@@ -124,19 +125,6 @@ def _count_check(found: Profile, node: Node, name: str) -> Callable[[int, Place,
             run.error("structure", (place, name, -1), f"{label} allows at most {maximum} {name}; remove the others.")
 
     return check
-
-
-def _limits(node: Node) -> tuple[int, int | None]:
-    maximum = node.facts.get("max", "*")
-    return node.facts.get("min", 0), None if maximum == "*" else int(maximum)
-
-
-def _base_limits(node: Node) -> tuple[int, int | None]:
-    """What the base type says already; 0 and no limit when the element stands inside a datatype."""
-    owner, _, _ = node.path.rpartition(".")
-    row = library.types().get(owner, {}).get("elements", {}).get(node.name, "0..* ")
-    minimum, _, maximum = row.partition(" ")[0].partition("..")
-    return int(minimum), None if maximum == "*" else int(maximum)
 
 
 # --- One value ------------------------------------------------------------------------------------------------------
@@ -235,7 +223,8 @@ def _resource_check(found: Profile, types: list[Json]) -> Check:
     text = f"{found.label} wants {' or '.join(sorted(codes))} here; send that type."
 
     def check(value: Any, place: Place, run: Run) -> None:
-        if type(value) is not dict or value.get("resourceType") not in codes:
+        kind = value.get("resourceType") if type(value) is dict else None
+        if type(kind) is not str or kind not in codes:
             return run.error("structure", place, text)
         inner = profile_check(urls[0]) if len(urls) == 1 else None
         if inner is not None:
@@ -263,10 +252,7 @@ def _datatype_checks(urls: list[str]) -> list[Check]:
 
 def _target_check(found: Profile, urls: list[str]) -> Check:
     """The target of a literal reference: its type always, its profile where the resource can be seen."""
-    types = [library.type_of(url) for url in urls]
-    known = frozenset(name for name in types if name) if all(types) and "Resource" not in urls[0] else frozenset()
-    any_of = frozenset(name for url, name in zip(urls, types, strict=True) if name and url.endswith("/" + name))
-    wanted, named = frozenset(urls), " or ".join(url.rpartition("/")[2] for url in urls)
+    targets, named = Targets(urls), " or ".join(url.rpartition("/")[2] for url in urls)
     refused = f"{found.label} lets this refer to {named}; refer to one of these."
     unclaimed = f"{found.label} wants {named} here, but the target's meta.profile claims none of these; add the claim."
 
@@ -274,13 +260,10 @@ def _target_check(found: Profile, urls: list[str]) -> Check:
         text = value.get("reference") if type(value) is dict else None
         if type(text) is not str:
             return
-        target = run.scope.resolve(text)
-        kind = target.get("resourceType") if target else literal_type(text)
-        if type(kind) is not str or not known:
-            return
-        if kind not in known:
+        fit = targets.fit(text, run.scope)
+        if fit is Fit.OTHER_TYPE:
             run.error("value", place, refused)
-        elif target and kind not in any_of and not claims(target, wanted):
+        elif fit is Fit.UNCLAIMED:
             run.warning("value", place, unclaimed)
 
     return check
@@ -301,7 +284,7 @@ class _Slice:
         self.label, self.name, self.test, self.checks = label, node.facts["sliceName"], test, checks
         self.element = node.name
         self.by_target = False  # whether one has to follow a reference to tell
-        self.minimum, self.maximum = _limits(node)
+        self.minimum, self.maximum = node.limits
         self.shown = f"{node.name} {_shown(node, self.name)}"
 
     def count(self, number: int, values: Values, place: Place, run: Run) -> None:
@@ -323,7 +306,7 @@ def _shown(node: Node, name: str) -> str:
 
 
 def _slices(found: Profile, node: Node, steps: Steps) -> SlicesCheck | None:
-    slicing = _slicing(found, node, steps)
+    slicing = found.slicing(node, steps)
     discriminators = slicing.get("discriminator", [])
     slices = []
     for name, child in node.slices.items():
@@ -337,14 +320,6 @@ def _slices(found: Profile, node: Node, steps: Steps) -> SlicesCheck | None:
         return None
     closed = slicing.get("rules") == "closed"
     return _slices_check(found, node.name, slices, closed=closed)
-
-
-def _slicing(found: Profile, node: Node, steps: Steps) -> Json:
-    for each in (node, *found.inherited(steps)):
-        if "slicing" in each.facts:
-            slicing: Json = each.facts["slicing"]
-            return slicing
-    return {"discriminator": _BY_URL} if node.name in ("extension", "modifierExtension") else {}
 
 
 def _slices_check(found: Profile, name: str, slices: list[_Slice], *, closed: bool) -> SlicesCheck:

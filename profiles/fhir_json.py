@@ -3,10 +3,12 @@
 `parse` reads with msgspec and then checks, at C speed, what msgspec lets pass. Each check is a cheap test that can not
 miss the defect; when it fires, a slower exact walk decides and finds the place:
 
-- a repeated key: msgspec keeps the last. The compact re-encoding of the value then holds fewer colons than the input
-  (colons inside strings are equal on both sides, unless one is written as an escape, which sends us to the walk);
-- null, [] and {}: their spelling occurs in the re-encoding;
-- depth: pairs of brackets vanish level by level.
+- a repeated key: msgspec keeps the last. Compact input without one is equal to the re-encoding of its value. Otherwise
+  the re-encoding holds fewer colons than the input (colons inside strings are equal on both sides, unless one is written
+  as an escape, which sends us to the walk);
+- null: its spelling occurs in the re-encoding;
+- {} and []: their brackets are neighbours in the re-encoding, also when all but brackets and quotes is taken out of it;
+- depth: few brackets, or pairs of brackets that vanish level by level.
 
 Source: FHIR R4 4.0.1, JSON Representation of Resources; RFC 8259.
 """
@@ -23,7 +25,7 @@ from profiles.issue import Issue, error
 MAX_DEPTH = 64
 _MAX_EXPONENT = 400
 _BOM = b"\xef\xbb\xbf"
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_NOT_MARKS = bytes(set(range(256)) - set(b'{}[]"'))
 _ELEMENT_NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
 
 
@@ -61,13 +63,19 @@ def parse(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _bad("", "A FHIR resource is one JSON object; send { ... } and nothing around it.")
     compact = _encode(value)
-    if compact.count(b":") != data.count(b":") or (b"\\u" in data and b"\\u003a" in data.lower()):
+    if compact != data and not _as_many_colons(compact, data):
         _refuse_repeated_keys(data)
-    if b"null" in compact or b"[]" in compact or b"{}" in compact:
+    marks = compact.translate(None, _NOT_MARKS)
+    if b"[]" in marks or b"{}" in marks or b"null" in compact:
         _refuse_empty(value)
-    if not _shallow(compact):
+    if not _shallow(marks):
         _refuse_deep(value)
     return value
+
+
+def _as_many_colons(compact: bytes, data: bytes) -> bool:
+    hides_colons = b"\\" in data and b"\\u003a" in data.lower()
+    return compact.count(b":") == data.count(b":") and not hides_colons
 
 
 def dump(value: Any) -> bytes:
@@ -142,11 +150,11 @@ def _refuse_empty(value: dict[str, Any]) -> None:
             raise _bad(path, "An empty array or object is no value in FHIR; leave the property out.")
 
 
-def _shallow(compact: bytes) -> bool:
+def _shallow(marks: bytes) -> bool:
     """Whether the value surely keeps to the limit: few brackets, or gone in rounds that take one or two levels each."""
-    if compact.count(b"{") + compact.count(b"[") <= MAX_DEPTH:
+    if marks.count(b"{") + marks.count(b"[") <= MAX_DEPTH:
         return True
-    brackets = compact.translate(None, _NOT_BRACKETS)
+    brackets = marks.replace(b'"', b"")
     for _ in range(MAX_DEPTH // 2):
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
         if not brackets:

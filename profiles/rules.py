@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from profiles import access_rules, base_rules, fhirpath, library, us_core_rules
-from profiles.access_rules import FINDERS
+from profiles.access_rules import FINDERS, Finder
 from profiles.base_rules import Holds
 from profiles.place import Place
 from profiles.run import Run
@@ -41,10 +41,10 @@ def rule_check(key: str, severity: str, expression: str, *, path: str = "") -> C
     """One invariant as a check. `path` tells rules of one name apart and gives FHIRPath the type."""
     if key in FINDERS:
         return _finder_check(key, severity)
-    named = BASE_RULES.get(f"{path}:{key}") or BASE_RULES.get(key) or GUIDE_RULES.get(key)
-    if named is None:
+    row = _row(key, path)
+    if row is None:
         return _by_fhirpath(key, severity, expression, path)
-    holds, sentence = named
+    holds, sentence = row
     text = f"{sentence} ({key})."
 
     def check(value: Any, place: Place, run: Run) -> None:
@@ -52,6 +52,21 @@ def rule_check(key: str, severity: str, expression: str, *, path: str = "") -> C
             _report(severity, place, text, run)
 
     return check
+
+
+def _row(key: str, path: str) -> tuple[Holds, str] | None:
+    return BASE_RULES.get(f"{path}:{key}") or BASE_RULES.get(key) or GUIDE_RULES.get(key)
+
+
+def named_rule(key: str, path: str) -> Holds | None:
+    """The named function of a rule; None when only FHIRPath knows it."""
+    row = _row(key, path)
+    return row[0] if row else None
+
+
+def finder(key: str) -> Finder | None:
+    """The function that yields each place where a rule is broken; None when the rule is told otherwise."""
+    return FINDERS[key][0] if key in FINDERS else None
 
 
 def _finder_check(key: str, severity: str) -> Check:

@@ -16,13 +16,19 @@ _TYPE_AND_ID = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})$")
 
 
 class Scope:
-    """A resource, and the resource that holds it: where `resolve()` looks."""
+    """A resource, and the resource that holds it: where `resolve()` looks.
 
-    __slots__ = ("_contained", "_entries", "outer", "resource")
+    `checked` is shared by all resources of one validation: (identity of a value, URL of a profile it was held against).
+    """
+
+    __slots__ = ("_bundle", "_contained", "_entries", "checked", "outer", "resource")
 
     def __init__(self, resource: dict[str, Any], outer: "Scope | None" = None) -> None:
         self.resource = resource
         self.outer = outer
+        self.checked: set[tuple[int, str]] = outer.checked if outer is not None else set()
+        holds_entries = resource.get("resourceType") == "Bundle"
+        self._bundle: Scope | None = self if holds_entries else outer._bundle if outer is not None else None
         self._contained: dict[str, Any] | None = None
         self._entries: dict[str, Any] | None = None
 
@@ -30,15 +36,13 @@ class Scope:
         """The resource a literal reference names, when it is contained or in the Bundle around; else None."""
         if reference.startswith("#"):
             return self._resolve_contained(reference[1:])
-        bundle = self.bundle()
-        return bundle.entries().get(_VERSIONED.sub("", reference)) if bundle else None
-
-    def bundle(self) -> "Scope | None":
-        """The nearest Bundle around the resource, itself included."""
-        scope: Scope | None = self
-        while scope is not None and scope.resource.get("resourceType") != "Bundle":
-            scope = scope.outer
-        return scope
+        if self._bundle is None:
+            return None
+        entries = self._bundle.entries()
+        found = entries.get(reference)
+        if found is None and "/_history/" in reference:
+            found = entries.get(_VERSIONED.sub("", reference))
+        return found
 
     def _resolve_contained(self, name: str) -> dict[str, Any] | None:
         scope: Scope | None = self
@@ -85,7 +89,7 @@ class Run:
     `broken` counts the errors of structure so far; `sound` says whether the resource whose profiles run has none.
     """
 
-    __slots__ = ("_hints", "broken", "checked", "issues", "named", "scope", "sound")
+    __slots__ = ("_hints", "broken", "issues", "named", "scope", "sound")
 
     def __init__(self, named: tuple[str, ...] = ()) -> None:
         self.issues: list[Issue] = []
@@ -94,7 +98,6 @@ class Run:
         self._hints = 0
         self.broken = 0
         self.sound = True
-        self.checked: set[tuple[int, str]] = set()  # (identity of the resource, profile URL)
 
     def refuse(self, code: str, place: Place, text: str) -> None:
         """Adds an error of structure: rules that trust the structure will not run on what holds it."""

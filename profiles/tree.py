@@ -1,5 +1,6 @@
 """A profile's differential as a tree of elements and slices; slices and their discriminators may come from its base."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -8,6 +9,8 @@ from profiles import library
 from profiles.canonical import unversioned
 
 Json = dict[str, Any]
+Steps = tuple[str, ...]
+_BY_URL = [{"type": "value", "path": "url"}]
 
 
 @dataclass(slots=True)
@@ -20,7 +23,21 @@ class Node:
     children: "dict[str, Node]" = field(default_factory=dict)
     slices: "dict[str, Node]" = field(default_factory=dict)
 
-    def at(self, steps: tuple[str, ...]) -> "Node | None":
+    @property
+    def limits(self) -> tuple[int, int | None]:
+        """Least and greatest number of values; None: no limit."""
+        maximum = self.facts.get("max", "*")
+        return self.facts.get("min", 0), None if maximum == "*" else int(maximum)
+
+    @property
+    def base_limits(self) -> tuple[int, int | None]:
+        """What the base type says already; 0 and no limit when the element stands inside a datatype."""
+        owner, _, _ = self.path.rpartition(".")
+        row = library.types().get(owner, {}).get("elements", {}).get(self.name, "0..* ")
+        minimum, _, maximum = row.partition(" ")[0].partition("..")
+        return int(minimum), None if maximum == "*" else int(maximum)
+
+    def at(self, steps: Steps) -> "Node | None":
         """The descendant under the steps, as `child` or `child:slice`."""
         node: Node | None = self
         for step in steps:
@@ -47,7 +64,22 @@ class Profile:
         """The last part of the URL, for texts."""
         return self.url.rpartition("/")[2]
 
-    def inherited(self, steps: tuple[str, ...]) -> list[Node]:
+    def lineage(self) -> "Iterator[Profile]":
+        """The profile and those that it is built on, nearest first."""
+        found: Profile | None = self
+        while found is not None:
+            yield found
+            found = found.base
+
+    def slicing(self, node: Node, steps: Steps) -> Json:
+        """How the values of an element fall into slices: said here or below; extensions by their URL."""
+        for each in (node, *self.inherited(steps)):
+            if "slicing" in each.facts:
+                slicing: Json = each.facts["slicing"]
+                return slicing
+        return {"discriminator": _BY_URL} if node.name in ("extension", "modifierExtension") else {}
+
+    def inherited(self, steps: Steps) -> list[Node]:
         """The nodes at the same place in the profiles below, nearest first."""
         found, profile = [], self.base
         while profile is not None:

@@ -1,6 +1,7 @@
 """Which codes are in which value set: enumerations, and ICD-10-CM roots with everything beneath them."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Any
 
 from profiles import library
@@ -52,21 +53,33 @@ def contains(value_set_url: str, system: str, code: str) -> bool | None:
 
 def coded_in(value_set_url: str, value: Any) -> bool | None:
     """Whether a code, Coding, Quantity or CodeableConcept (in any coding) is in the value set; None: not known here."""
+    test = tester(value_set_url)
+    return None if test is None else test(value)
+
+
+@lru_cache(maxsize=1024)  # bounded: the URL may come from a caller
+def tester(value_set_url: str) -> Callable[[Any], bool] | None:
+    """The test of `coded_in` for one value set; None when it is not known here."""
     members = _members(unversioned(value_set_url))
     if members is None:
         return None
-    if type(value) is str:
-        return any(value in codes for codes in members[0].values())
-    if type(value) is not dict:
-        return False
-    codings = value.get("coding") if "coding" in value else [value]
-    return (
-        any(_coding_in(value_set_url, coding) for coding in codings if type(coding) is dict)
-        if type(codings) is list
-        else False
-    )
+    by_system, roots = members
+    texts = frozenset[str]().union(*by_system.values())
 
+    def coding_in(coding: Any) -> bool:
+        if type(coding) is not dict:
+            return False
+        system, code = coding.get("system"), coding.get("code")
+        if type(system) is not str or type(code) is not str:
+            return False
+        return code in by_system.get(system, ()) or any(system == of and code.startswith(start) for of, start in roots)
 
-def _coding_in(url: str, coding: dict[str, Any]) -> bool:
-    system, code = coding.get("system"), coding.get("code")
-    return type(system) is str and type(code) is str and bool(contains(url, system, code))
+    def test(value: Any) -> bool:
+        if type(value) is str:
+            return value in texts
+        if type(value) is not dict:
+            return False
+        codings = value.get("coding") if "coding" in value else [value]
+        return type(codings) is list and any(map(coding_in, codings))
+
+    return test

@@ -1,26 +1,25 @@
 """The command `access-facade`. Every command: exit 0 done, 1 the input or the state is bad, 2 usage; logs to stderr."""
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from profiles import fhir_json
-from server import logs, settings
+from server import cli_records, logs
 from server.context import Context
-from server.domain.errors import FacadeError
-from server.settings import Settings
-from server.wiring import wired
+from server.terminal import Config, Json, console
+from server.terminal import fail as _fail
+from server.terminal import loaded as _settings
+from server.terminal import plain_errors as _plain_errors
+from server.terminal import with_context as _with_context
 
 app = typer.Typer(
     name="access-facade", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -30,44 +29,12 @@ token_app = typer.Typer(no_args_is_help=True, help="CMS credentials.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit trail.")
 app.add_typer(token_app, name="token")
 app.add_typer(audit_app, name="audit")
-
-Config = Annotated[Path | None, typer.Option("--config", help="The configuration file (or ACCESS_FACADE_CONFIG).")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
-T = TypeVar("T")
-console = Console(soft_wrap=True)
+cli_records.register(app)
 
 
 def main() -> None:
     """Entry point."""
     app()
-
-
-def _fail(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
-    raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What the program knows to be wrong is said in a sentence, not in a traceback."""
-    try:
-        yield
-    except FacadeError as failure:
-        _fail(str(failure))
-
-
-def _settings(config: Path | None) -> Settings:
-    logs.configure()
-    return settings.load(config or settings.default_path())
-
-
-def _with_context(config: Path | None, work: Callable[[Context], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with wired(_settings(config)) as context:
-            return await work(context)
-
-    with _plain_errors():
-        return asyncio.run(run())
 
 
 def _print_json(value: Any) -> None:

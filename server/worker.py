@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from server.clock import machine_now
 from server.cms.transitions import retry_wait
@@ -21,6 +21,7 @@ from server.pipeline import STEPS
 from server.store.base import Changeset
 from server.work_items import work_item
 
+DEFER_SECONDS = 0.1
 MAX_ATTEMPTS = 12  # of a step that fails for a reason nobody foresaw
 
 log = get_logger()
@@ -35,6 +36,8 @@ class Worker:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._stop = asyncio.Event()
+        self._deferred: list[tuple[Job, datetime]] = []
+        self._deferring: asyncio.Task[None] | None = None
         others = tuple(kind for kind in JobKind if kind is not JobKind.POLL)
         settings = context.settings
         self._lanes = (
@@ -59,6 +62,8 @@ class Worker:
         """Until stopped: claim, run, wait for work to become due."""
         await self._standing_jobs()
         await asyncio.gather(*(lane.run() for lane in self._lanes))
+        if self._deferring is not None:
+            await self._deferring
 
     async def _run(self, job: Job) -> None:
         context = self._context
@@ -70,13 +75,27 @@ class Worker:
         except Conflict:  # somebody else wrote first: look again at once
             await self._give_back(job, timedelta(milliseconds=50))
         except Deferred as later:
-            await self._give_back(job, timedelta(seconds=later.retry_after_seconds or 0.0))
+            self._put_off(job, timedelta(seconds=later.retry_after_seconds or 0.0))
         except Temporary as failure:
             log.info("later", job_id=job.id, job_kind=job.kind, error=type(failure).__name__)
             await self._give_back(job, retry_wait(job.attempts, failure.retry_after_seconds))
         except Exception as failure:  # the edge: a defect must not stop the worker, nor be lost
             log.error("step failed", job_id=job.id, job_kind=job.kind, exc_info=failure)
             await self._failed(job, failure)
+
+    def _put_off(self, job: Job, wait: timedelta) -> None:
+        """Gives it back together with all others that are put off within a moment: one write to the disk for many."""
+        self._deferred.append((job, self._context.clock.now() + wait))
+        if self._deferring is None:
+            self._deferring = asyncio.create_task(self._release_deferred())
+
+    async def _release_deferred(self) -> None:
+        await asyncio.sleep(DEFER_SECONDS)
+        deferred, self._deferred, self._deferring = self._deferred, [], None
+        released = (self._context.store.release(job, due_at=due_at) for job, due_at in deferred)
+        for failure in await asyncio.gather(*released, return_exceptions=True):
+            if isinstance(failure, BaseException) and not isinstance(failure, LeaseLost):
+                log.warning("not given back", error=type(failure).__name__)  # the lease will run out by itself
 
     async def _give_back(self, job: Job, wait: timedelta) -> None:
         with contextlib.suppress(FacadeError):  # the lease will run out by itself

@@ -3,14 +3,18 @@
 Source: FHIR R4 4.0.1, Bundle and References; US Core 6.1.0, Provenance.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mappers.conversion import Conversion, Source, Unmapped
+from mappers import instruments
+from mappers.conversion import Conversion, Source
 from mappers.converters import resource_id
+from mappers.fhir.entries import Entry, entries_of
 from mappers.fhir.references import Ids, identifier_of, literal, nodes, objects, rewritten, text
 from mappers.fhir.subject import Subject, find, reference_of, with_literal_subject
 from profiles.canonical import US_CORE_PINNED, US_CORE_PROVENANCE_PARTICIPANT, UUID_SYSTEM
-from profiles.issue import Issue, error, warning
+from profiles.issue import Issue, Severity, error, warning
 
 __all__ = ["convert"]
 
@@ -18,119 +22,129 @@ Resource = dict[str, Any]
 Place = tuple[str, Resource]  # FHIRPath of a resource in what was posted, and the resource
 
 _TRANSMITTER = {"coding": [{"system": US_CORE_PROVENANCE_PARTICIPANT, "code": "transmitter"}]}
-_LEFT = {
-    "Bundle": "A Bundle inside a Bundle is not opened: send its resources themselves.",
-    "OperationOutcome": "An OperationOutcome is a report about an exchange and nothing to keep.",
-    "MessageHeader": "The MessageHeader routes a message; what it carries is kept.",
-    "Parameters": "Parameters belong to an operation; here resources are taken.",
-}
 
 
-def convert(resource: Resource, source: Source) -> Conversion:
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """What was posted, with ids and literal references. `became`: entry number -> `Type/id`."""
+
+    places: list[Place]
+    became: dict[int, str]
+    issues: list[Issue]
+
+
+def convert(resource: Resource, source: Source, *, occurrence: int = 1) -> Conversion:
     """One resource, or the resources of one Bundle, with Provenance; values, times and units are not touched.
 
     Shape: `patient` is the posted Patient, or one with only the identifier that the subjects name, or None with
     `meta["patient"]` = `Patient/x` when a literal reference to a Patient not sent along is all there is. Ids are the
-    posted ones, else made from the identifier, else from the content. `meta.source` is set where the sender left it
-    out: `urn:sha256:<of the bytes>#<FHIRPath>`. `control_id`: Bundle.identifier as `system|value`.
+    posted ones (of a PUT the one in its URL), else, and for each POST of a transaction or batch, made from the
+    identifier, else from the content. `entries` says which resource came of which entry. `meta.source` is set where
+    the sender left it out: `urn:sha256:<of the bytes>#<FHIRPath>`. `control_id`: Bundle.identifier as `system|value`.
+    A response to an instrument of ACCESS gets its PCO score Observation, unless the Bundle holds that score.
+    `occurrence` tells the second of two equal entries of a batch, converted one by one, from the first.
     Raises: nothing. Several patients in one Bundle, or a subject nobody can find, are errors, with no resources.
     """
     if not isinstance(resource.get("resourceType"), str):
         return Conversion(issues=(error("structure", "$this", "The object has no resourceType: send a resource."),))
     named = identifier_of(resource) if resource["resourceType"] == "Bundle" else None
     control = "|".join(named) if named else None
-    entries, unmapped = _entries(resource)
+    entries, unmapped, count = entries_of(resource)
+    empty = Conversion(unmapped=tuple(unmapped), control_id=control, entries=(None,) * count)
     if not entries:
         why = "There is no resource to keep: send at least one."
-        return Conversion(issues=(error("required", "Bundle.entry", why),), unmapped=tuple(unmapped))
-    placed, targets = _identified(entries)
-    subject = find(placed)
-    issues = [*subject.issues, *_unresolved(placed)]
+        return replace(empty, issues=(error("required", "Bundle.entry", why),))
+    placed = _identified(entries, occurrence)
+    subject = find(placed.places)
+    issues = (*placed.issues, *subject.issues, *_unresolved(placed.places))
     if any(issue.is_error for issue in issues):
-        return Conversion(issues=tuple(issues), unmapped=tuple(unmapped), control_id=control)
-    return _finished(placed, subject, issues=issues, unmapped=unmapped, source=source, control=control)
+        return replace(empty, issues=issues)
+    became = tuple(placed.became.get(number) for number in range(count))
+    return _finished(placed.places, subject, replace(empty, issues=issues, entries=became), source=source)
 
 
-def _finished(
-    placed: list[Place],
-    subject: Subject,
-    *,
-    issues: list[Issue],
-    unmapped: list[Unmapped],
-    source: Source,
-    control: str | None,
-) -> Conversion:
+def _finished(placed: list[Place], subject: Subject, rest: Conversion, *, source: Source) -> Conversion:
     settled = [(place, with_literal_subject(one, subject)) for place, one in placed]
     kept = [_sourced(rewritten(one, subject.targets), place, source=source) for place, one in settled]
-    others = [one for one in kept if one["resourceType"] != "Patient"]
+    scores, remarks = _scores(kept)
+    kept += scores
     own = [one for one in kept if one["resourceType"] == "Patient"]
-    meta = {"patient": subject.reference} if subject.reference else {}
-    return Conversion(
+    others = [one for one in kept if one["resourceType"] != "Patient"]
+    return replace(
+        rest,
         patient=own[0] if own else subject.patient,
         resources=(*others, _provenance(kept, source)),
-        unmapped=tuple(unmapped),
-        issues=tuple(issues),
-        control_id=control,
-        meta=meta,
+        issues=(*rest.issues, *remarks),
+        meta={"patient": subject.reference} if subject.reference else {},
     )
 
 
-def _entries(resource: Resource) -> tuple[list[tuple[str, str, Resource]], list[Unmapped]]:
-    """(place, fullUrl, resource) of what is to be kept, and what is not."""
-    posted: list[tuple[str, str, Any]]
-    if resource["resourceType"] != "Bundle":
-        posted = [(resource["resourceType"], "", resource)]
-    else:
-        entries = objects(resource.get("entry"))
-        places = [f"Bundle.entry[{index}].resource" for index in range(len(entries))]
-        urls = [text(one.get("fullUrl")) for one in entries]
-        posted = list(zip(places, urls, (one.get("resource") for one in entries), strict=True))
-    kept: list[tuple[str, str, Resource]] = []
-    unmapped: list[Unmapped] = []
-    for place, url, one in posted:
-        if not isinstance(one, dict) or not isinstance(one.get("resourceType"), str):
-            reason = "The entry holds no resource (a deletion or a search result without one): nothing is done."
-            unmapped.append(Unmapped(place, "bad", reason))
-        elif one["resourceType"] in _LEFT:
-            unmapped.append(Unmapped(place, "left", _LEFT[one["resourceType"]]))
-        else:
-            kept.append((place, url, one))
-    return kept, unmapped
+def _scores(kept: list[Resource]) -> tuple[list[Resource], list[Issue]]:
+    """The PCO scores of the responses to instruments, and what their answers lack; a score that was sent is enough."""
+    sent = {(coding.get("code"), one.get("effectiveDateTime")) for one in kept for coding in _codings(one)}
+    made: list[Resource] = []
+    issues: list[Issue] = []
+    for response in kept:
+        if response["resourceType"] == "QuestionnaireResponse":
+            score, remarks = instruments.score_observation(response)
+            # An answer that can not be reported is kept as it was sent all the same: it is no error of the message.
+            issues += [replace(one, severity=Severity.WARNING) if one.is_error else one for one in remarks]
+            if score and (score["code"]["coding"][0]["code"], score["effectiveDateTime"]) not in sent:
+                made.append(score)
+    return made, issues
 
 
-def _identified(entries: list[tuple[str, str, Resource]]) -> tuple[list[Place], dict[str, str]]:
+def _codings(resource: Resource) -> Iterator[Resource]:
+    if resource["resourceType"] == "Observation":
+        for concept in objects(resource.get("code")):
+            yield from objects(concept.get("coding"))
+
+
+def _identified(entries: list[Entry], occurrence: int) -> _Placed:
     """Every resource with its id, contained Patients lifted out, every reference to an entry literal."""
-    lifted = [made for place, url, one in entries for made in _lifted(place, url, resource=one)]
-    lifted.sort(key=lambda entry: entry[2]["resourceType"] != "Patient")  # patients first: their ids are in the others'
-    ids = Ids({url: one["resourceType"] for _, url, one in lifted if url})
-    placed: list[Place] = []
+    lifted = [made for entry in entries for made in _lifted(entry)]
+    lifted.sort(key=lambda entry: entry.kind != "Patient")  # patients first: their ids are in the others'
+    ids = Ids({name: one.kind for one in lifted for name in one.names}, occurrence)
+    placed = _Placed([], {}, [])
     targets: dict[str, str] = {}
-    for place, url, one in lifted:
-        made = ids.give(one)
-        if url:
-            targets[url] = literal(made)
-        if made["resourceType"] == "Patient":
-            ids.settle(url, literal(made))
-        if all(literal(known) != literal(made) for _, known in placed):
-            placed.append((place, made))
-    return [(place, rewritten(one, targets)) for place, one in placed], targets
+    known: dict[str, Resource] = {}
+    for entry in lifted:
+        made = ids.give(entry.resource, keep=entry.keeps_id)
+        name = literal(made)
+        targets |= dict.fromkeys(entry.names, name)
+        if entry.kind == "Patient":
+            for one in entry.names:
+                ids.settle(one, name)
+        if entry.number is not None:
+            placed.became[entry.number] = name
+        if known.setdefault(name, made) is made:
+            placed.places.append((entry.place, made))
+        elif known[name] != made:
+            why = "Two entries are the same resource with different content: send it once."
+            placed.issues.append(error("duplicate", entry.place, why))
+    placed.places[:] = [(place, rewritten(one, targets)) for place, one in placed.places]
+    return placed
 
 
-def _lifted(place: str, url: str, *, resource: Resource) -> list[tuple[str, str, Resource]]:
-    """The resource; if its subject is a contained Patient with an identifier, that Patient apart and the rest."""
+def _lifted(entry: Entry) -> list[Entry]:
+    """The entry; if its subject is a contained Patient with an identifier, that Patient apart and the rest."""
+    resource = entry.resource
     about = reference_of(resource)
     reference = about.get("reference") if about else None
     contained = objects(resource.get("contained"))
     found = [one for one in contained if one.get("resourceType") == "Patient" and f"#{one.get('id')}" == reference]
     named = identifier_of(found[0]) if found else None
     if named is None:
-        return [(place, url, resource)]
+        return [entry]
     rest = [one for one in contained if one is not found[0]]
     kept = {name: part for name, part in resource.items() if name != "contained"}
     kept |= {"contained": rest} if rest else {}
     own = f"urn:contained:{named[0]}|{named[1]}"
     patient = {name: part for name, part in found[0].items() if name != "id"}
-    return [(f"{place}.contained", own, patient), (place, url, rewritten(kept, {f"#{found[0]['id']}": own}))]
+    return [
+        Entry(None, f"{entry.place}.contained", patient, (own,), keeps_id=True),
+        replace(entry, resource=rewritten(kept, {f"#{found[0]['id']}": own})),
+    ]
 
 
 def _unresolved(placed: list[Place]) -> list[Issue]:

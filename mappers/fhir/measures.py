@@ -3,14 +3,13 @@
 Source: CMS ACCESS Model API IG 0.9.12, ACCESSDataReportingComposition; US Core 6.1.0 profiles.
 """
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from mappers.engine import load
 from mappers.fhir.quantities import ucum_code, units
 from profiles.canonical import LOINC, OBSERVATION_CATEGORY, UCUM, US_CORE_PINNED
 from profiles.issue import Issue, Severity, error
@@ -56,16 +55,17 @@ class Tables:
     synonyms: dict[str, Synonym]
 
 
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(files("mappers.fhir").joinpath("tables", name).read_text("utf-8"))
+def read_table(name: str) -> dict[str, Any]:
+    """A file of mappers/fhir/tables, as plain data, with the user's rows laid over it."""
+    return load("mappers.fhir", f"tables/{name}")
 
 
 @cache
 def tables() -> Tables:
     """The tables of measures, read once."""
-    data = _read("measures.toml")
+    data = read_table("measures.toml")
     rows = [Measure(**(row | {"components": tuple(row.get("components", ()))})) for row in data["measure"]]
-    synonyms = _read("synonyms.toml")["synonym"]
+    synonyms = read_table("synonyms.toml")["synonym"]
     return Tables(
         measures={row.code: row for row in rows},
         components={row["code"]: row["display"] for row in data["component"]},
@@ -80,6 +80,11 @@ def _synonyms(concept: object) -> Iterator[tuple[str, Synonym]]:
     for coding in codings:
         if coding.get("system") == LOINC and coding.get("code") in known:
             yield coding["code"], known[coding["code"]]
+
+
+def synonyms_of(concept: object) -> frozenset[str]:
+    """CMS's codes, and the others that we calculate with, which a CodeableConcept means."""
+    return frozenset(row.to for _, row in _synonyms(concept))
 
 
 def measure_of(observation: Resource) -> str | None:
@@ -125,15 +130,15 @@ def _obstacles(observation: Resource, targets: set[str]) -> Iterator[Issue]:
         yield error("business-rule", "Observation.status", "Only final, amended and corrected values are reported.")
     if "modifierExtension" in observation:
         yield error("not-supported", "Observation.modifierExtension", "A modifier extension changes what this says.")
-    effective = _effective(observation)
-    if effective is None:
+    found = effective(observation)
+    if found is None:
         text = "CMS takes a measured time: effectiveDateTime or effectivePeriod has to be sent."
         yield error("required", "Observation.effective", text)
-    elif isinstance(effective[1], str) and len(effective[1]) < _DAY:
+    elif isinstance(found[1], str) and len(found[1]) < _DAY:
         yield error("value", "Observation.effective", "US Core rule us-core-1: the time needs a day at least.")
 
 
-def _effective(observation: Resource) -> tuple[str, Any] | None:
+def effective(observation: Resource) -> tuple[str, Any] | None:
     """The measured time under the name that both US Core profiles allow: an instant is a dateTime."""
     for name in ("effectiveDateTime", "effectiveInstant", "effectivePeriod"):
         if name in observation:
@@ -227,5 +232,5 @@ def _frame(observation: Resource, measure: Measure) -> Resource:
     }
     if "subject" in observation:
         frame["subject"] = observation["subject"]
-    effective = _effective(observation)
-    return frame | (dict([effective]) if effective else {})
+    found = effective(observation)
+    return frame | (dict([found]) if found else {})

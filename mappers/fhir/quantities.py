@@ -1,12 +1,11 @@
 """A measured quantity in the unit that CMS's report takes, by table, in exact decimals."""
 
-import tomllib
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from mappers.engine import load
 from profiles.canonical import UCUM
 
 _EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
@@ -28,10 +27,11 @@ class Conversion:
 
     def apply(self, value: Decimal, digits: int) -> Decimal:
         """The converted number, rounded half up to `digits` decimals; a mere spelling leaves it untouched."""
-        if not self.changes:
-            return value
-        product = _EXACT.divide(_EXACT.multiply(value, self.multiply), self.divide)
-        return _EXACT.quantize(_EXACT.add(product, self.add), Decimal(1).scaleb(-digits))
+        return _EXACT.quantize(self.exact(value), Decimal(1).scaleb(-digits)) if self.changes else value
+
+    def exact(self, value: Decimal) -> Decimal:
+        """The converted number, unrounded (to 60 digits)."""
+        return _EXACT.add(_EXACT.divide(_EXACT.multiply(value, self.multiply), self.divide), self.add)
 
 
 _SAME = Conversion(source="already the unit of the report")
@@ -56,7 +56,7 @@ def _squeeze(text: str) -> str:
 @cache
 def units() -> Units:
     """The table of units, read once."""
-    data = tomllib.loads(files("mappers.fhir").joinpath("tables/units.toml").read_text("utf-8"))
+    data = load("mappers.fhir", "tables/units.toml")
     conversions = {(row["measure"], row["unit"]): _conversion(row) for row in data["conversion"]}
     spellings = {_squeeze(text): row["ucum"] for row in data["spelling"] for text in row["text"]}
     return Units(conversions, spellings)

@@ -86,8 +86,9 @@ class Ids:
     resources of equal identity, patients apart, are told apart by their count.
     """
 
-    def __init__(self, temporary: dict[str, str]) -> None:
+    def __init__(self, temporary: dict[str, str], occurrence: int = 1) -> None:
         self._temporary = temporary  # fullUrl -> type: what it stands for until its id is known
+        self._first = occurrence
         self._seen: dict[str, int] = {}
 
     def settle(self, url: str, reference: str) -> None:
@@ -95,11 +96,12 @@ class Ids:
         if url:
             self._temporary[url] = reference
 
-    def give(self, resource: Resource) -> Resource:
-        """The resource with an `id`."""
+    def give(self, resource: Resource, *, keep: bool = True) -> Resource:
+        """The resource with an `id`; `keep`: the posted one, if it is one."""
         posted = resource.get("id")
-        if isinstance(posted, str) and _ID.fullmatch(posted):
+        if keep and isinstance(posted, str) and _ID.fullmatch(posted):
             return resource
+        resource = {name: part for name, part in resource.items() if name != "id"}
         kind = resource["resourceType"]
         named = identifier_of(resource)
         if kind == "Patient" and named:  # as a subject that names the same identifier
@@ -107,5 +109,5 @@ class Ids:
         whole = rewritten(resource, self._temporary)
         about = [fhir_json.dump(whole[name]).decode("utf-8") for name in _ABOUT if name in whole]
         key = "".join([*about, *(named or [fhir_json.dump(whole).decode("utf-8")])])
-        count = self._seen[kind + key] = self._seen.get(kind + key, 0) + 1
+        count = self._seen[kind + key] = self._seen.get(kind + key, self._first - 1) + 1
         return _with_id(resource, resource_id(kind, key, *([str(count)] if count > 1 else [])))

@@ -41,7 +41,9 @@ _NEEDED = frozenset(
         "ServiceRequest",
     )
 )
-_ONE_PATIENT = "The resources are about different patients. Bundles of several patients are not taken: send one each."
+_ONE_PATIENT = (
+    "The resources are about different patients. Bundles of several patients are not taken: send one each, or a batch."
+)
 _NOBODY = "The resource names no patient: send a subject (reference or identifier)."
 _ELSEWHERE = "The subject is on another server: put the Patient into the Bundle, or name it by identifier."
 

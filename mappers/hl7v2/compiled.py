@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from mappers.engine import Converter, Table, as_converter, compile_table, load
@@ -79,3 +80,13 @@ def _width(tables: Mapping[str, Table]) -> dict[str, int]:
 
 TABLES = _compile()
 WIDTHS = _width(TABLES)
+
+
+def recompile() -> None:
+    """Compiles the tables again, in place, because the readers hold them: at the start of a process only."""
+    for name, made in _compile().items():
+        table = TABLES.setdefault(name, made)
+        for part in fields(Table):
+            object.__setattr__(table, part.name, getattr(made, part.name))
+    WIDTHS.clear()
+    WIDTHS.update(_width(TABLES))

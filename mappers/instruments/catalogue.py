@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from mappers.overrides import current, over
 from profiles import canonical
 
 Resource = dict[str, Any]
@@ -111,15 +112,18 @@ class AnswerList:
 def catalogue() -> Mapping[str, Instrument]:
     """All instruments, by measure."""
     folder = files("mappers.instruments").joinpath("tables")
-    texts = [one.read_text("utf-8") for one in folder.iterdir() if one.name != "answers.toml"]
-    made = sorted((_instrument(tomllib.loads(text)) for text in texts), key=lambda one: one.measure)
+    ours = {one.name: tomllib.loads(one.read_text("utf-8")) for one in folder.iterdir()}
+    names = sorted({*ours, *current().names("instruments")} - {"answers.toml"})
+    rows = [over("instruments", name, ours.get(name, {})) for name in names]
+    made = sorted((_instrument(row) for row in rows), key=lambda one: one.measure)
     return {one.measure: one for one in made}
 
 
 @cache
 def answer_list(name: str) -> AnswerList:
     """An answer list of tables/answers.toml, by its LOINC code (LL358-3)."""
-    data = tomllib.loads(files("mappers.instruments").joinpath("tables/answers.toml").read_text("utf-8"))
+    ours = tomllib.loads(files("mappers.instruments").joinpath("tables/answers.toml").read_text("utf-8"))
+    data = over("instruments", "answers.toml", ours)
     row = data["lists"][name]
     return AnswerList(
         ordinals={code: Decimal(counts) for code, counts in row["ordinals"].items()},

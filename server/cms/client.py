@@ -10,11 +10,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
 from server.cms.policy import longest_retry_after
+from server.cms.transport import CmsTransport
 from server.context import Context
 from server.domain.submission import Operation
 from server.settings import Participant, Settings
@@ -48,7 +50,7 @@ TOO_LONG, CUT_OFF = "too long", "cut off"
 
 
 def transports(settings: Settings) -> dict[str, httpx2.AsyncBaseTransport]:
-    """For the pooled client: https to CMS's origins speaks TLS 1.3 and nothing older."""
+    """For the pooled client: how it speaks to CMS's origins, TLS 1.3 and nothing older."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     origins = {
@@ -56,11 +58,7 @@ def transports(settings: Settings) -> dict[str, httpx2.AsyncBaseTransport]:
         for participant in settings.participants.values()
         for url in (participant.cms.base_url, participant.cms.token_url)
     }
-    return {
-        origin: httpx2.AsyncHTTPTransport(verify=context, limits=httpx2.Limits(max_keepalive_connections=100))
-        for origin in origins
-        if origin.startswith("https://")
-    }
+    return {origin: CmsTransport(context) for origin in origins}
 
 
 def operation_url(participant: Participant, operation: Operation) -> str:
@@ -83,14 +81,12 @@ def status_url(participant: Participant, operation: Operation, answer: Answer) -
 
 def same_origin(participant: Participant, url: str) -> bool:
     """Whether a status URL is on CMS's own origin: scheme, host and port, parsed."""
+    own = _origin(participant.cms.base_url)
+    if url.startswith(f"{own}/") and " " not in url:  # the slash ends the authority: nothing more to parse
+        return True
     try:
         parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https")
-            and parts.username is None
-            and " " not in url
-            and _origin(url) == _origin(participant.cms.base_url)
-        )
+        return parts.scheme in ("http", "https") and parts.username is None and " " not in url and _origin(url) == own
     except ValueError:
         return False
 
@@ -158,6 +154,7 @@ async def _read(response: httpx2.Response) -> bytes | None:
     return unpacked if len(unpacked) <= MAX_ANSWER_BYTES else None
 
 
+@lru_cache(maxsize=256)
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     default = {"https": 443, "http": 80}.get(parts.scheme)

@@ -97,8 +97,8 @@ def failed(gate: Gate, now: float, rule: Rule, *, why: str, wish: float | None, 
     return replace(gate, failures=failures, until=now + min(hold, LONGEST), trial=0.0, why=why)
 
 
-async def enter(participant: Participant, name: str, context: Context, *, waited: bool = False) -> None:
-    """Passes, or raises Deferred. Only the operations have a rate cap."""
+async def enter(participant: Participant, name: str, context: Context, *, waited: bool = False) -> bool:
+    """Passes, or raises Deferred; whether the gate is to hear of a success. Only the operations have a rate cap."""
     capped = name not in RULES
     interval = 1.0 / participant.cms.posts_per_second if capped else 0.0
     trial_seconds = 2 * participant.cms.timeout_seconds + 10.0
@@ -106,10 +106,11 @@ async def enter(participant: Participant, name: str, context: Context, *, waited
     def change(gate: Gate, now: float) -> tuple[Gate, float]:
         return entered(gate, now, interval=interval, trial_seconds=trial_seconds, waited=waited)
 
-    wait = await _change(participant, name, context, change)
+    before, wait = await _change(participant, name, context, change)
     if wait > 0:
         spread = 0.0 if capped else random.uniform(0.0, 10.0)  # noqa: S311 - spreads load, guards nothing
         raise Deferred(f"the gate {name} of {participant.entity_id} is shut", retry_after_seconds=wait + spread)
+    return before.failures > 0
 
 
 async def passed(participant: Participant, name: str, context: Context) -> None:
@@ -139,7 +140,7 @@ async def _report(participant: Participant, name: str, context: Context, change:
         log.warning("gate not written", gate=name, error=type(failure).__name__)
 
 
-async def _change(participant: Participant, name: str, context: Context, change: Change) -> float:
+async def _change(participant: Participant, name: str, context: Context, change: Change) -> tuple[Gate, float]:
     """Reads, changes and writes the row, again if another worker came between."""
     participant_id, stored_as = participant.entity_id, PREFIX + name
     async with context.locks[f"{PREFIX}{participant.entity_id} {name}"]:
@@ -149,7 +150,7 @@ async def _change(participant: Participant, name: str, context: Context, change:
             at = context.clock.now()
             after, wait = change(before, at.timestamp())
             if after == before:
-                return wait
+                return before, wait
             value = msgspec.json.encode(asdict(after)).decode()
             if row is None:
                 new = Remembered(participant_id=participant_id, name=stored_as, value=value)
@@ -160,7 +161,7 @@ async def _change(participant: Participant, name: str, context: Context, change:
                 await context.store.commit(rows + await _told(participant, name, before, after, context, at))
             except Conflict:
                 continue
-            return wait
+            return before, wait
     raise StoreUnavailable(f"others keep changing the gate {name}", retry_after_seconds=1.0)
 
 

@@ -48,11 +48,12 @@ class _Poll:
     def __init__(self, submission: Submission, participant: Participant, job: Job, context: Context) -> None:
         self._submission, self._participant, self._context = submission, participant, context
         self._polls = submission.polls + job.attempts
+        self._on_trial = False
 
     async def ask(self, url: str) -> Answer | NoAnswer:
         """Through the gate of the polls; a 401 is repeated once with a new token."""
         participant, context = self._participant, self._context
-        await gate.enter(participant, gate.STATUS, context)
+        self._on_trial = await gate.enter(participant, gate.STATUS, context)
         answer = await status(participant, url, await tokens.bearer(participant, context), context)
         if isinstance(answer, Answer) and of_poll(answer.status) is Verdict.RENEW:
             await tokens.forget(participant, context)
@@ -66,7 +67,8 @@ class _Poll:
         verdict = of_poll(answer.status)
         if verdict in (Verdict.PAUSE, Verdict.RENEW):  # the second 401 in a row
             return await self._paused(answer)
-        await gate.passed(self._participant, gate.STATUS, self._context)
+        if self._on_trial:
+            await gate.passed(self._participant, gate.STATUS, self._context)
         if verdict is Verdict.RECONCILE:
             return await self._gone(answer)
         if verdict is Verdict.RESULT and answer.fault in ("", TOO_LONG):

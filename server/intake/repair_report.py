@@ -76,7 +76,7 @@ def _of_measure(resource: Resource) -> str | None:
         return None
     known = tables().measures
     codes = [coding.get("code") for coding in rows(code.get("coding")) if coding.get("system") == LOINC]
-    return next((known[one].profile for one in codes if isinstance(one, str) and one in known), None)
+    return next((US_CORE_PINNED(known[one].profile) for one in codes if isinstance(one, str) and one in known), None)
 
 
 def _section_codes(resource: Resource, place: str, notes: list[Issue]) -> Resource:

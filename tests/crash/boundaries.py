@@ -32,6 +32,7 @@ ORDER = (
     "intent stored",
     "token got",  # CMS's token is in the process, not in the store
     "POST counted",
+    "about to send",
     "first bytes sent",
     "all bytes sent",
     "CMS took it",  # the head of CMS's 202 is here
@@ -53,6 +54,7 @@ _STATES = {
 _BEFORE = {"URL stored": "reply read", "result stored": "result read"}
 _SENT, _HEAD = "http11.send_request_headers.complete", "http11.receive_response_headers.complete"
 _WIRE = {
+    ("$report-data", "http11.send_request_headers.started"): "about to send",
     ("/oauth2/token", _HEAD): "token got",
     ("$report-data", _SENT): "first bytes sent",
     ("$report-data", "http11.send_request_body.complete"): "all bytes sent",

@@ -99,7 +99,7 @@ def _check_posts(death: Death, ledger: Ledger) -> None:
     assert {row["status"] for row in broken_off} <= {400}
     assert len(death.posts) in (1, 2)
     if len(death.posts) == 2:
-        assert "first bytes sent" in death.passed
+        assert "about to send" in death.passed
         assert not death.url_was_stored
 
 

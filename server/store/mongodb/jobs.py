@@ -58,17 +58,18 @@ class Claim:
         return []
 
     async def _candidates(self, jobs: AsyncCollection[Document], limit: int) -> list[Document]:
-        """Ids and due times of the oldest; a worker that finds none has cost two look-ups in an index."""
+        """Ids, states and due times of the oldest; a worker that finds none has cost two look-ups in an index."""
         found: list[Document] = []
         for wanted in self._wanted:
-            found += await jobs.find(wanted, {"due_at": 1}).sort(_ORDER).limit(limit).to_list()
+            found += await jobs.find(wanted, {"due_at": 1, "state": 1}).sort(_ORDER).limit(limit).to_list()
         found.sort(key=lambda job: (job["due_at"], job["_id"]))
         return found[:limit]
 
     async def _take(self, jobs: AsyncCollection[Document], some: Sequence[Document]) -> list[Job]:
         """Each document is taken by one claim; those that carry our token are ours, whatever became of the answer."""
         ids = {"$in": [job["_id"] for job in some]}
-        for wanted in self._wanted:
+        states = {job["state"] for job in some}
+        for wanted in (each for each in self._wanted if each["state"] in states):
             try:
                 await jobs.update_many({"_id": ids, **wanted}, self._lease)
             except AutoReconnect:  # it may have been done: the same once more takes none twice

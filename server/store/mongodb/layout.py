@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from pymongo import IndexModel, MongoClient
-from pymongo.errors import CollectionInvalid, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.synchronous.database import Database
 
 from server.domain.errors import BadConfiguration, StoreDamaged
@@ -22,6 +22,7 @@ META: Final = "store_meta"
 DATA_KEY: Final = "data_key"
 AUDIT_HEAD: Final = "audit_head"
 OWN: Final = (META, DATA_KEY, AUDIT_HEAD)
+_EXISTS: Final = 48  # NamespaceExists
 _OLDEST_WIRE: Final = 9  # MongoDB 4.4
 # Step n brings a database of version n to version n + 1. A step may be run twice, by two processes at once.
 STEPS: Final[list[Callable[[Database[Documents]], None]]] = []
@@ -113,8 +114,11 @@ def _make_collections(database: Database[Documents]) -> None:
     """A transaction should not have to make one."""
     wanted = {*OWN, *(kind.TABLE.name for kind in RECORDS)}
     for name in sorted(wanted - set(database.list_collection_names())):
-        with contextlib.suppress(CollectionInvalid):  # another process was first
-            database.create_collection(name)
+        try:
+            database.create_collection(name, check_exists=False)
+        except OperationFailure as error:
+            if error.code != _EXISTS:  # else another process was first
+                raise
 
 
 def _make_indexes(database: Database[Documents], schema: Schema[Any]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from starlette.applications import Starlette
 
 from server import settings as settings_module
+from server.cms.client import transports
 from server.context import Context, new_id
 from server.demo import messages
 from server.domain.job import JobKind, NewJob
@@ -79,7 +80,7 @@ async def engine(cms, sandbox_process, tmp_path) -> AsyncIterator[Installation]:
     settings = replace(settings_module.load(Path(sandbox_process[1].config)), base_url=BASE, mllp=None, clock_url=None)
     clock = FrozenClock()
     store = open_store(f"sqlite:///{tmp_path / 'facade.db'}", settings.key_file)
-    async with httpx2.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as http:
+    async with httpx2.AsyncClient(trust_env=False, verify=NO_CERTIFICATES, mounts=transports(settings)) as http:
         context = Context(settings, store, clock, http, defaultdict(asyncio.Lock))
         installed = Installation(context, Starlette(), clock, cms, {})
         yield configured(installed, timeout_seconds=DEADLINE, auth_method="private_key_jwt")

@@ -1,5 +1,6 @@
 """Messages for the doors: the demo's own, at the frozen clock's day."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -26,3 +27,16 @@ def device(installation) -> bytes:
 def clinic(installation) -> bytes:
     """A C-CDA with weight, BMI and waist."""
     return messages.clinic(VISIT, installation.clock.at, "NOTE0001")
+
+
+@pytest.fixture
+def strict(installation):
+    """The installation as `init` makes it without --demo: disclosure and consent have to be on record."""
+    settings = installation.context.settings
+    participants = {
+        key: replace(one, disclosure_required=True, switch_consent_required=True)
+        for key, one in settings.participants.items()
+    }
+    installation.context = replace(installation.context, settings=replace(settings, participants=participants))
+    installation.app.state.context = installation.context
+    return installation

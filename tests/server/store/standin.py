@@ -18,7 +18,9 @@ MongoDB are made up for, so that the product needs to know MongoDB only:
  8. A unique index counts rows that `partialFilterExpression` leaves out. But it counts no two missing fields as equal,
     so the product's indexes (fields are left out, never null) mean the same in both. Nothing to make up for.
  9. An insert that carries a readConcern stores that as a document too. It is taken off here.
-10. No authentication; no TLS. Both are tried against a real server only (`make test-mongodb`).
+10. A replacement that holds bytes fails; they are handed over in its own type.
+11. A text that looks like a date is compared as one, to the second. Here texts are texts.
+12. No authentication; no TLS. Both are tried against a real server only (`make test-mongodb`).
 
 What it can not show: replication, elections, rollback of minority writes, real contention, the planner, real speed.
 """
@@ -32,6 +34,8 @@ import sys
 import time
 from typing import Any
 
+from neosqlite.binary import Binary
+from neosqlite.collection import datetime_utils
 from nx_27017.handler import NeoSQLiteHandler
 from nx_27017.wire_protocol import OP_MSG, OP_QUERY, ResponseBuilder
 
@@ -54,6 +58,11 @@ WRITE_CONFLICT = {
 WRITES = frozenset({"insert", "update", "delete", "create", "createIndexes", "dropDatabase", "drop"})
 REFUSED = re.compile(r"'\$not'|'arrayFilters'|Decimal128\(|: None[,}]|'findAndModify'|\.\d+'")
 COMMITTED = 'CREATE TABLE IF NOT EXISTS "standin_committed" (lsid TEXT, number INTEGER, PRIMARY KEY (lsid, number))'
+
+
+def _compare_texts_as_texts() -> None:
+    """See 11."""
+    datetime_utils.is_datetime_value = lambda value: False
 
 
 class StandIn:
@@ -152,6 +161,10 @@ class StandIn:
     def _run(self, message: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         for name in ("startTransaction", "autocommit", "txnNumber", "lsid", "readConcern", "$clusterTime"):
             body.pop(name, None)  # the transaction is the connection's own; readConcern: see 9
+        for kind, part in message["sections"]:
+            if kind in ("body", "payload"):
+                part.update({"updates": _binary(part["updates"])} if "updates" in part else {})
+        database = body.get("$db", "")  # nx-27017 takes it off
         try:
             run = self.handler.handle_insert if "insert" in body else self.handler.handle_command
             reply: dict[str, Any] = run(message)[1]
@@ -161,15 +174,18 @@ class StandIn:
             self.writes += 1
         for error in reply.get("writeErrors", ()):
             if error.get("code") == 11000:
-                error.update(self._duplicate(error["errmsg"], body))
+                error.update(self._duplicate(error["errmsg"], database, body))
+        if "listCollections" in body and reply.get("ok"):
+            listed = reply["cursor"]["firstBatch"]
+            reply["cursor"]["firstBatch"] = [each for each in listed if not each["name"].startswith("standin_")]
         return reply
 
-    def _duplicate(self, text: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _duplicate(self, text: str, database: str, body: dict[str, Any]) -> dict[str, Any]:
         """SQLite's words are `UNIQUE constraint failed: TABLE._id` or `...: index 'idx_TABLE_COLUMNS'`."""
         found = re.search(r"index '(\w+)'", text)
         pattern: dict[str, int] = {"_id": 1}
         if found:
-            collection = self.handler.get_database(body["$db"])[body.get("insert") or body.get("update")]
+            collection = self.handler.get_database(database)[body.get("insert") or body.get("update")]
             keys = collection.index_information()[found.group(1)]["key"]
             pattern = dict(keys)
         name = "_".join(f"{column}_{way}" for column, way in pattern.items())
@@ -196,6 +212,15 @@ class StandIn:
 
 def _lsid(body: dict[str, Any]) -> str:
     return bytes(body["lsid"]["id"]).hex() if "lsid" in body else ""
+
+
+def _binary(value: Any) -> Any:
+    """Bytes as an update of nx-27017 takes them; an insert takes them as they are."""
+    if isinstance(value, dict):
+        return {name: _binary(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_binary(each) for each in value]
+    return Binary(value) if type(value) is bytes else value
 
 
 def _questions(sections: list[tuple[str, Any]]) -> str:
@@ -244,6 +269,7 @@ async def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    _compare_texts_as_texts()
     standin = StandIn(given.data_dir, given.port)
     server = await asyncio.start_server(lambda r, w: serve(standin, r, w), "127.0.0.1", given.port, limit=2**26)
     watching = asyncio.create_task(standin.watch())

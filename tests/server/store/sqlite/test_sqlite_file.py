@@ -81,12 +81,6 @@ def test_other_urls_are_refused(path: Path, url: str) -> None:
         open_store(url, path.parent / "master.key")
 
 
-def test_mongodb_is_announced(path: Path) -> None:
-    """The second engine's URL is refused with the reason."""
-    with pytest.raises(BadConfiguration, match="second engine"):
-        open_store("mongodb://h/db?replicaSet=rs0", path.parent / "master.key")
-
-
 def test_a_missing_folder_is_named(path: Path) -> None:
     """The file that can not be made is named."""
     with pytest.raises(BadConfiguration, match="No such file"):
