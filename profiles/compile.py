@@ -2,9 +2,9 @@
 
 A profile's check is its base profile's check and then its own differential; base R4 has been checked before
 (`profiles.structure`). The closures made here find the issues; most values never meet them, because the generated
-function of `profiles.accept_profile` says yes first. Understood: min, max, fixed, pattern, required bindings, types and their profiles, reference
-targets, slices by value, pattern, exists, type or profile, closed slicing, invariants. A value of the wrong JSON type
-is passed over here: the structure check has already refused it.
+function of `profiles.accept_profile` says yes first. Understood: min, max, fixed, pattern, required bindings, types
+and their profiles, reference targets, slices by value, pattern, exists, type or profile, closed slicing, invariants. A
+value of the wrong JSON type is passed over here: the structure check has already refused it.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,12 @@ from typing import Any
 from profiles import library, rules, valuesets
 from profiles.accept_profile import accepts_profile
 from profiles.canonical import unversioned
-from profiles.matching import Fit, Matcher, Targets, expected, matcher, value_test
+from profiles.matching import Matcher, expected, matcher, value_test
 from profiles.place import Place
 from profiles.primitives import PRIMITIVES
 from profiles.run import Run, Scope
 from profiles.structure import element_name
+from profiles.targets import Fit, Targets
 from profiles.tree import Node, Profile, Steps, profile
 
 Json = dict[str, Any]
@@ -30,7 +31,7 @@ def profile_check(url: str) -> Check | None:
     return _compiled(url) if url in library.profiles() else None
 
 
-@cache
+@library.per_selection
 def _compiled(url: str) -> Check:
     found = profile(url)
     below = _compiled(found.base.url) if found.base else None

@@ -1,19 +1,16 @@
-"""Whether a value fits a fixed value, a pattern, the discriminators of a slice, or a reference the targets it may have."""
+"""Whether a value fits a fixed value, a pattern, the discriminators of a slice."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from profiles import library, valuesets
 from profiles.canonical import unversioned
-from profiles.references import literal_type
 from profiles.run import Scope
 from profiles.tree import Node
 
 Json = dict[str, Any]
 Matcher = Callable[[Any, Scope], bool]
-_ABSENT: Any = object()
+ABSENT: Any = object()
 
 
 def fits(pattern: Any, value: Any) -> bool:
@@ -83,7 +80,7 @@ def _discriminator(kind: str, path: str, nodes: list[Node]) -> Matcher | None:
 
 def _by_value(steps: list[str], nodes: list[Node]) -> Matcher | None:
     for node in reversed(nodes):  # what makes the slice is said where it was first made; more is a demand on it
-        test = _expectation(node, steps)
+        test = expectation(node, steps)
         if test is None:
             continue
         if not steps:
@@ -108,12 +105,12 @@ def _values_at(steps: list[str], test: Callable[[Any], bool]) -> Matcher:
     return lambda value, scope: any(test(item) for item in _values(value, steps, scope))
 
 
-def _expectation(node: Node, steps: list[str]) -> Callable[[Any], bool] | None:
+def expectation(node: Node, steps: list[str]) -> Callable[[Any], bool] | None:
     """The test at the steps: a fixed value or pattern there or above, a required value set, or an extension's URL."""
     here = expected(node.facts)
     if here is not None:
-        part = _drill(here[0], steps)
-        return None if part is _ABSENT else value_test(part, here[1])
+        part = drill(here[0], steps)
+        return None if part is ABSENT else value_test(part, here[1])
     if not steps:
         binding = node.facts.get("binding")
         url = binding["valueSet"] if binding and binding["strength"] == "required" else None
@@ -121,23 +118,25 @@ def _expectation(node: Node, steps: list[str]) -> Callable[[Any], bool] | None:
     child = node.children.get(steps[0])
     if child is None and steps == ["url"]:
         return _extension_test(node.facts.get("type", []))
-    return _expectation(child, steps[1:]) if child else None
+    return expectation(child, steps[1:]) if child else None
 
 
 def _extension_test(types: list[Json]) -> Callable[[Any], bool] | None:
-    urls = _extension_urls(types)
+    urls = extension_urls(types)
     return (lambda item: type(item) is str and item in urls) if urls else None
 
 
-def _extension_urls(types: list[Json]) -> frozenset[str]:
+def extension_urls(types: list[Json]) -> frozenset[str]:
+    """The URLs of an extension by the profiles that its type names."""
     return frozenset(unversioned(url) for kind in types for url in kind.get("profile", []))
 
 
-def _drill(value: Any, steps: list[str]) -> Any:
+def drill(value: Any, steps: list[str]) -> Any:
+    """What stands under the steps in a fixed value or pattern; ABSENT when nothing does."""
     for step in steps:
         value = value[0] if type(value) is list and value else value
         if type(value) is not dict or step not in value:
-            return _ABSENT
+            return ABSENT
         value = value[step]
     return value
 
@@ -173,13 +172,13 @@ def _by_type(steps: list[str], nodes: list[Node], *, by_profile: bool) -> Matche
     for node in nodes:
         child = node.at(tuple(own))
         if child is not None and "type" in child.facts:
-            wanted = _wanted(child.facts["type"], by_profile=by_profile)
+            wanted = wanted_of(child.facts["type"], by_profile=by_profile)
             test = claims if by_profile else _is_of_type
             return lambda value, scope: any(test(item, wanted) for item in _values(value, steps, scope))
     return None
 
 
-def _wanted(types: list[Json], *, by_profile: bool) -> frozenset[str]:
+def wanted_of(types: list[Json], *, by_profile: bool) -> frozenset[str]:
     """Resource types, or profile URLs."""
     urls = [unversioned(url) for kind in types for url in kind.get("targetProfile") or kind.get("profile") or ()]
     if by_profile:
@@ -200,121 +199,3 @@ def claims(resource: Any, wanted: frozenset[str]) -> bool:
     if type(claimed) is not list:
         return False
     return any(type(url) is str and not wanted.isdisjoint(library.lineage(url)) for url in claimed)
-
-
-# --- Slices that one look-up tells ----------------------------------------------------------------------------------
-
-
-class Form(StrEnum):
-    """What a slice's key is compared with."""
-
-    TEXT = "text"  # the string at the path, or the value itself
-    CODING = "coding"  # any coding of the CodeableConcept at the path, or of the value itself
-    PARTS = "parts"  # system and code of codings, each by a discriminator of its own
-    TYPE = "type"  # the type of the resource at the path
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What makes a slice, where looking it up in a table decides: texts, types, or (system, code)."""
-
-    form: Form
-    path: tuple[str, ...]  # none or one step
-    values: frozenset[Any]
-
-
-def key_of(discriminators: list[Json], nodes: list[Node]) -> Key | None:
-    """The key of a slice that `matcher` would tell the same way; None when it takes more than a look-up."""
-    if len(discriminators) == 2:
-        return _key_of_parts(discriminators, nodes)
-    kind, path = discriminators[0]["type"], discriminators[0]["path"]
-    steps = () if path == "$this" else tuple(path.split("."))
-    if kind == "type":
-        wanted = next((child.facts["type"] for node in nodes if (child := node.at(steps)) and "type" in child.facts), ())
-        return Key(Form.TYPE, steps, _wanted(list(wanted), by_profile=False)) if steps == ("resource",) else None
-    if kind not in ("value", "pattern") or len(steps) > 1:
-        return None
-    return _key_of_value(steps, nodes)
-
-
-def _key_of_parts(discriminators: list[Json], nodes: list[Node]) -> Key | None:
-    paths = sorted(each["path"] for each in discriminators if each["type"] in ("value", "pattern"))
-    if paths != ["coding.code", "coding.system"]:
-        return None
-    code, system = (_deepest(path.split("."), nodes) for path in paths)
-    if type(code) is not str or type(system) is not str:
-        return None
-    return Key(Form.PARTS, (), frozenset([(system, code)]))
-
-
-def _key_of_value(steps: tuple[str, ...], nodes: list[Node]) -> Key | None:
-    value = _deepest(list(steps), nodes)
-    if type(value) is str:
-        return Key(Form.TEXT, steps, frozenset([value]))
-    if type(value) is frozenset:
-        return Key(Form.TEXT, steps, value)
-    pair = coding_of(value)
-    return Key(Form.CODING, steps, frozenset([pair])) if pair else None
-
-
-def _deepest(steps: list[str], nodes: list[Node]) -> Any:
-    """What the expectation of `_by_value` compares with, when it compares with a constant or an extension's URLs."""
-    for node in reversed(nodes):
-        if _expectation(node, steps) is not None:
-            return _constant(node, steps)
-    return None
-
-
-def _constant(node: Node, steps: list[str]) -> Any:
-    here = expected(node.facts)
-    if here is not None:
-        return _drill(here[0], steps)
-    if not steps:
-        return None
-    child = node.children.get(steps[0])
-    if child is None:
-        return _extension_urls(node.facts.get("type", []))
-    return _constant(child, steps[1:])
-
-
-# --- Targets of references ------------------------------------------------------------------------------------------
-
-
-class Fit(StrEnum):
-    """How the target of a reference fits."""
-
-    YES = "yes"  # or nobody can say
-    OTHER_TYPE = "other-type"
-    UNCLAIMED = "unclaimed"  # of a right type, in sight, and without a claim of a wanted profile
-
-
-class Targets:
-    """What a reference may point to."""
-
-    __slots__ = ("_any_of", "_types", "_wanted")
-
-    def __init__(self, urls: list[str]) -> None:
-        types = [library.type_of(url) for url in urls]
-        told = all(types) and "Resource" not in urls[0]
-        self._types = frozenset(name for name in types if name) if told else frozenset()
-        self._any_of = frozenset(
-            name for url, name in zip(urls, types, strict=True) if name and url.endswith("/" + name)
-        )
-        self._wanted = frozenset(urls)
-
-    def __bool__(self) -> bool:
-        """Whether anything can be refused."""
-        return bool(self._types)
-
-    def fit(self, reference: str, scope: Scope) -> Fit:
-        """How the target named by a literal reference fits: its type always, its profile where it can be seen."""
-        target = scope.resolve(reference)
-        if target is None and reference.partition("/")[0] in self._types:
-            return Fit.YES
-        kind = target.get("resourceType") if target else literal_type(reference)
-        if type(kind) is not str or not self._types:
-            return Fit.YES
-        if kind not in self._types:
-            return Fit.OTHER_TYPE
-        seen = target is None or kind in self._any_of or claims(target, self._wanted)
-        return Fit.YES if seen else Fit.UNCLAIMED

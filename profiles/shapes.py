@@ -1,4 +1,4 @@
-"""What stands at a path of the base types: the generator of `profiles.accept_profile` asks, before it leaves tests out."""
+"""What stands at a path of the base types: the generators ask, before they leave a test out."""
 
 from dataclasses import dataclass, replace
 from functools import cache

@@ -10,12 +10,11 @@ One element of `types.json` reads `MIN..MAX TYPE|TYPE(TARGET,TARGET) ! VALUESET`
 
 import argparse
 import json
-import sys
-import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from profiles.archive import json_files
 from profiles.canonical import FHIR_BASE, unversioned
 
 Json = dict[str, Any]
@@ -33,10 +32,11 @@ class Package:
 
     def __init__(self, file: Path) -> None:
         self._by_type: dict[str, dict[str, Json]] = {}
-        with tarfile.open(file) as archive:
-            for member in archive:
-                if member.isfile() and member.name.count("/") == 1 and member.name.endswith(".json"):
-                    self._add(json.load(archive.extractfile(member) or sys.exit("unreadable package")))
+        self.manifest: Json = {}  # of package.json: name, version, fhirVersions
+        for name, resource in json_files(file):
+            if name == "package.json" and isinstance(resource, dict):
+                self.manifest = resource
+            self._add(resource)
 
     def _add(self, resource: Any) -> None:
         if isinstance(resource, dict) and "url" in resource and "resourceType" in resource:

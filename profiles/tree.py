@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from profiles import library
@@ -90,7 +89,7 @@ class Profile:
         return found
 
 
-@cache
+@library.per_selection
 def profile(url: str) -> Profile:
     """The tree of a known profile by its URL without version."""
     definition = library.profiles()[url]

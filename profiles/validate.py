@@ -4,8 +4,9 @@ from typing import Any
 
 from profiles import library, structure
 from profiles.accept import accepts
+from profiles.accept_profile import accepts_profile
 from profiles.canonical import unversioned
-from profiles.compile import profile_check
+from profiles.compile import Check, profile_check
 from profiles.issue import Issue
 from profiles.place import Place
 from profiles.run import Run
@@ -31,6 +32,7 @@ def prepare() -> None:
         profile_check(url)
         structure.type_check(definition["type"])
         accepts(definition["type"])
+        accepts_profile(url)
 
 
 def _check_profiles(value: Json, place: Place, run: Run) -> None:
@@ -46,14 +48,19 @@ def _check_profiles(value: Json, place: Place, run: Run) -> None:
                 _check_profile(url, value, ((place, "meta", -1), "profile", index), run, about=place)
 
 
-def _check_profile(url: str, value: Json, where: Place, run: Run, *, about: Place | None = None) -> None:
+@library.per_selection
+def _known(url: str) -> tuple[str | None, Check | None]:
+    """(the type that a profile constrains, its check) of a canonical with or without version; None: unknown."""
     name = unversioned(url)
-    check = profile_check(name)
-    wanted = library.type_of(name)
+    return library.type_of(name), profile_check(name)
+
+
+def _check_profile(url: str, value: Json, where: Place, run: Run, *, about: Place | None = None) -> None:
+    wanted, check = _known(url)
     if wanted is None:
         run.information("not-found", where, "This profile is not known here, so nothing of it was checked.")
     elif wanted != value["resourceType"]:
-        run.error("value", where, f"The profile {name} is for {wanted}; claim one for this resource type.")
+        run.error("value", where, f"The profile {unversioned(url)} is for {wanted}; claim one for this resource type.")
     elif check is not None:
         check(value, about or where, run)
 

@@ -1,7 +1,6 @@
 """Which codes are in which value set: enumerations, and ICD-10-CM roots with everything beneath them."""
 
 from collections.abc import Callable
-from functools import cache, lru_cache
 from typing import Any
 
 from profiles import library
@@ -10,7 +9,7 @@ from profiles.canonical import unversioned
 _ICD_ROOT = "concept"  # the filter property of an is-a root
 
 
-@cache
+@library.per_selection
 def _members(url: str) -> tuple[dict[str, frozenset[str]], tuple[tuple[str, str], ...]] | None:
     """({system: codes}, ((system, root), ...)) of a value set; None when it is unknown."""
     table = library.value_sets().get(url)
@@ -57,7 +56,7 @@ def coded_in(value_set_url: str, value: Any) -> bool | None:
     return None if test is None else test(value)
 
 
-@lru_cache(maxsize=1024)  # bounded: the URL may come from a caller
+@library.per_selection
 def tester(value_set_url: str) -> Callable[[Any], bool] | None:
     """The test of `coded_in` for one value set; None when it is not known here."""
     members = _members(unversioned(value_set_url))

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 
@@ -17,13 +18,18 @@ from server.store.base import Changeset, Store
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings, store, clock and the one pooled HTTP client. `locks`, by name, are for single flight in one process."""
+    """Settings, store, clock and the one pooled HTTP client.
+
+    `locks`, by name, are for single flight in one process; `memory`, by name, holds what that process has read lately
+    and may forget at any time.
+    """
 
     settings: Settings
     store: Store
     clock: Clock
     http: httpx2.AsyncClient
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    memory: dict[str, Any] = field(default_factory=dict)
     seen_patients: set[tuple[str, str]] = field(default_factory=set)  # participant and id; a Patient is never deleted
 
 

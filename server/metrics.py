@@ -8,9 +8,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.cms import gate
 from server.context import Context
 from server.domain.coordination import Delivery, DeliveryState, WorkItem
 from server.domain.job import Job, JobState
+from server.domain.memory import Remembered
 from server.domain.record import Record
 from server.domain.submission import FINAL, Submission, SubmissionState
 from server.store.base import Where
@@ -23,6 +25,12 @@ OPEN_SUBMISSIONS = Gauge(
     "access_facade_open_submissions", "Submissions that are not final", ["state"], registry=REGISTRY
 )
 OLDEST = Gauge("access_facade_oldest_open_submission_seconds", "Age of the oldest one", registry=REGISTRY)
+GATES = Gauge(
+    "access_facade_cms_gates_shut",
+    "Participants whose calls to CMS are held, by kind of call",
+    ["call"],
+    registry=REGISTRY,
+)
 WORK_ITEMS = Gauge("access_facade_open_work_items", "Matters that wait for a person", registry=REGISTRY)
 DELIVERIES = Gauge("access_facade_pending_deliveries", "Care updates not delivered yet", registry=REGISTRY)
 
@@ -75,6 +83,9 @@ async def exposition(context: Context) -> Response:
         if submission_state not in FINAL:
             count = await _count(context, Submission, Where("state", "==", submission_state))
             OPEN_SUBMISSIONS.labels(submission_state).set(count)
+    for call in gate.NAMES:
+        rows = await context.store.find(Remembered, Where("name", "==", gate.PREFIX + call))
+        GATES.labels(call).set(sum(1 for row in rows if gate.read(row).why))
     OLDEST.set(await _oldest(context))
     WORK_ITEMS.set(await _count(context, WorkItem, Where("closed_at", "==", None)))
     DELIVERIES.set(await _count(context, Delivery, Where("state", "==", DeliveryState.PENDING)))

@@ -1,7 +1,7 @@
 """The order of things: which step does which kind of job. Read this first.
 
     door -> accept (store raw, map, validate) -> ASSESS -> SUBMIT -> SEND -> POLL -> APPLY
-    APPLY -> ASSESS, CARE_UPDATE -> DELIVER
+    APPLY -> ASSESS, CARE_UPDATE -> DELIVER; APPLY -> DELIVER (the result, to a client that subscribed to it)
     clock -> OPEN_WINDOW, REMIND, CLOSE_WINDOW -> ASSESS
     mailbox -> CmsNotification -> ASSESS
 
@@ -19,6 +19,7 @@ from server.cms.submit import send, submit
 from server.cms.transitions import moved, review
 from server.context import Context, Step
 from server.coordination.deliver import deliver, handshake
+from server.coordination.results import result_told
 from server.coordination.update import care_update
 from server.domain.job import Job, JobKind
 from server.domain.submission import Operation, Submission, SubmissionState
@@ -28,7 +29,7 @@ from server.store.base import Changeset
 
 Consequence = Callable[[Submission, str, Context], Awaitable[Changeset]]
 
-# What follows from a result, by operation; an operation without a row has no consequence beyond its own answer.
+# What follows from a result, by operation.
 CONSEQUENCES: dict[Operation, Consequence] = {
     Operation.CHECK_ELIGIBILITY: schedule.eligibility_result,
     Operation.ALIGN: schedule.alignment_result,
@@ -47,7 +48,7 @@ async def apply(job: Job, context: Context) -> Changeset:
         why = (
             f"CMS refused the submission after it took it ({submission.result_status}). Read its answer, mend, resend."
         )
-        return await review(submission, why, context)
+        return await review(submission, why, context) + await result_told(submission, context)
     meant = await reconcile.meant(submission, code, context)
     if meant is None:
         return await review(submission, _doubt(submission, code), context, result_code=code)
@@ -62,9 +63,8 @@ async def apply(job: Job, context: Context) -> Changeset:
         result_code=code,
         replay_key=submission.replay_key if keep_replay else None,
     )
-    consequence = CONSEQUENCES.get(submission.operation)
-    if consequence is None:
-        return applied
+    applied += await result_told(submission, context)
+    consequence = CONSEQUENCES[submission.operation]
     return applied + await consequence(replace(submission, result_code=code, finished_at=now), meant, context)
 
 

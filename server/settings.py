@@ -139,7 +139,7 @@ class Settings:
     max_bundle_entries: int = 500
     token_seconds: int = 300
     worker_concurrency: int = 16
-    worker_poll_concurrency: int = 256  # polls of CMS at a time, beside the other jobs
+    worker_poll_concurrency: int = 128  # polls of CMS at a time, beside the other jobs
     worker_idle_seconds: float = 0.25
     lease_seconds: float = 60.0
     mailbox_seconds: float = 30.0

@@ -141,6 +141,7 @@ class _Lane:
     ) -> None:
         self._context, self._stop, self._work = context, stop, work
         self._kinds, self._limit, self._steady = kinds, limit, steady
+        self._least = max(limit // 2, 1) if steady else 1  # free places that are worth a claim
         self._running: set[asyncio.Task[None]] = set()
         self.room = asyncio.Event()
 
@@ -149,7 +150,7 @@ class _Lane:
         seen = -1
         while not self._stop.is_set():
             free = self._limit - len(self._running)
-            if free <= 0:
+            if free < self._least:
                 await self._wait_for_room()
                 continue
             changed, jobs = await self._claim(free)
@@ -185,8 +186,6 @@ class _Lane:
     async def _wait_for_room(self) -> None:
         self.room.clear()
         await self.room.wait()
-        if self._steady:
-            await self._idle()
 
     def _start(self, job: Job) -> None:
         task = asyncio.create_task(self._work(job), name=f"{job.kind} {job.id}")

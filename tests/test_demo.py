@@ -18,13 +18,14 @@ KILLS = 12
 
 def _started(folder: Path) -> subprocess.Popen[bytes]:
     """`access-facade demo --json`, its temporary files in a folder of the test's own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "server.cli", "demo", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=(folder / "stderr").open("wb"),
-        env={**os.environ, "TMPDIR": str(folder)},
-        start_new_session=True,
-    )
+    with (folder / "stderr").open("wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "server.cli", "demo", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={**os.environ, "TMPDIR": str(folder)},
+            start_new_session=True,
+        )
 
 
 def _ended(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:

@@ -6,11 +6,12 @@ Source: C-CDA R2.1 and R1.1; C-CDA on FHIR 2.0.0 (STU 2); US Core 6.1.0; PCO 1.0
 from typing import Any
 
 from mappers.cda import parse, plans
+from mappers.cda.assessments import may_hold
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
-from mappers.cda.header import authors, care_team, custodian, document_reference
-from mappers.cda.paths import location
-from mappers.cda.people import patient
+from mappers.cda.header import authors, custodian, document_reference, participants
+from mappers.cda.paths import grouped, location
+from mappers.cda.patient import patient
 from mappers.cda.sections import Body
 from mappers.conversion import Conversion, Source
 from mappers.converters import resource_id
@@ -18,6 +19,8 @@ from profiles.canonical import PROVENANCE_PARTICIPANT, US_CORE_PINNED, US_CORE_P
 from profiles.issue import Issue, Severity
 
 __all__ = ["convert"]
+
+_LARGE = 256 * 1024  # bytes
 
 
 def convert(document: bytes, source: Source) -> Conversion:
@@ -33,7 +36,7 @@ def convert(document: bytes, source: Source) -> Conversion:
     root, issues = parse.read(document)
     if root is None:
         return Conversion(issues=tuple(issues))
-    reading = Document(root, source)
+    reading = Document(root, source, large=len(document) > _LARGE)
     person = patient(reading)
     if person is None or not (person.get("identifier") or person.get("name")):
         text = "The document names no patient (recordTarget/patientRole with an id or a name): send one that does."
@@ -42,18 +45,17 @@ def convert(document: bytes, source: Source) -> Conversion:
 
 
 def _read(reading: Document, person: Resource, *, data: bytes) -> Conversion:
-    reading.patient_reference = f"Patient/{person['id']}"
-    writers, keeper = authors(reading), custodian(reading)
-    care_team(person, reading)
+    head = grouped(reading.root)
+    writers, keeper = authors(head, reading), custodian(head, reading)
+    participants(head, person, reading)
     claim(person, "us-core-patient")
-    about = document_reference(data, reading, writers=writers, keeper=keeper)
-    header = [reading.patient_reference, about]
-    body = Body(reading, writers)
+    about = document_reference(data, head, writers=writers, keeper=keeper, document=reading)
+    header = [reading.patient_reference, *reading.entry_targets]
+    body = Body(reading, writers, scaled=may_hold(data))
     body.read()
-    before = len(reading.resources)
+    reading.entry_targets = []
     plans.care_plan(reading)
-    header += reading.references()[before:]
-    body.written.setdefault((writers or [""])[0], []).extend(header)
+    body.written.setdefault((writers or [""])[0], []).extend([*header, *reading.entry_targets])
     provenance = [
         _provenance(who, made, about=about, reading=reading, keeper=keeper)
         for who, made in body.written.items()

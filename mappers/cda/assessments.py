@@ -5,58 +5,58 @@ pco-prom-score-observation; US Core 6.1.0, us-core-questionnaireresponse. No map
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from mappers import engine
 from mappers.cda import dialect
 from mappers.cda.claims import claim
-from mappers.cda.context import Document, Resource, account
+from mappers.cda.compiled import Kept
+from mappers.cda.context import Document, Resource
 from mappers.cda.datatypes import coding, number, value
-from mappers.cda.observations import base, loinc, plain
+from mappers.cda.observations import PERFORMERS, as_score, category, is_score, loinc, writers
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first, has_template, inside
-from mappers.cda.people import author
+from mappers.cda.times import earliest
 from mappers.converters import decimal
-from profiles.canonical import LOINC, ORDINAL_VALUE, UCUM, UNITY
+from mappers.instruments import Instrument, administration, catalogue
+from profiles.canonical import DATA_ABSENT_REASON, LOINC, ORDINAL_VALUE, UCUM, UNITY
+from profiles.issue import Severity
 
 _SCALE = "2.16.840.1.113883.10.20.22.4.69"
 _LOINC_FORM = "http://loinc.org/q/"  # the canonical of a LOINC panel as a Questionnaire
 _LOINC_CODE = re.compile(r"\d{1,7}-\d", re.ASCII)
 _ANSWERS = ("Integer", "Quantity", "String", "Boolean", "DateTime")
-_HANDLED = frozenset({"value", "author", "entryRelationship/observation"})
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One row of tables/instruments.toml. `items` count in the total, `beside` do not."""
-
-    name: str
-    panel: str
-    total: str
-    total_display: str
-    items: tuple[str, ...]
-    beside: tuple[str, ...]
+_WRONG = "The {} total is not the sum of its answers, or not what its rule makes of them: both are kept as stated."
+_PARTS = "entryRelationship/observation"
+_RESPONDERS = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson", "Organization", "Device")
 
 
 @cache
 def _instruments() -> dict[str, Instrument]:
-    rows = engine.load("mappers.cda", "tables/instruments.toml")["instrument"]
-    made = (Instrument(**(row | {name: tuple(row[name]) for name in ("items", "beside")})) for row in rows)
-    return {one.panel: one for one in made}
+    """The instruments of ACCESS by the LOINC code of their panel."""
+    return {one.code: one for one in catalogue().values() if one.system == LOINC and one.code}
 
 
 @cache
-def _ordinals() -> dict[str, int]:
-    found: dict[str, int] = engine.load("mappers.cda", "tables/instruments.toml")["ordinals"]
-    return found
+def _totals() -> dict[str, dict[str, Any]]:
+    """The Coding of each panel's score, by the panel's code."""
+    codes = {panel: one.score.code for panel, one in _instruments().items() if one.score and one.score.code}
+    return {panel: {"system": LOINC, "code": code} for panel, code in codes.items() if code}
 
 
 def _code(node: Node) -> str:
     return (first("code/@code")(node) or "").strip()
+
+
+def may_hold(data: bytes) -> bool:
+    """Whether a document's bytes mention a scale at all: most do not, and need no search of the tree."""
+    return b"urn:hl7-org:v3" not in data or any(mark in data for mark in _marks())
+
+
+@cache
+def _marks() -> tuple[bytes, ...]:
+    return (b".22.4.69", *(code.encode() for code in _instruments()))
 
 
 def scales(root: Node) -> list[Node]:
@@ -74,29 +74,59 @@ def scales(root: Node) -> list[Node]:
 
 def assessment(node: Node, document: Document) -> None:
     """One scale: the response when it has answers, the score when it has a total."""
+    panel, kept = dialect.apply("scale", node, document=document, kind="Observation")
+    if "code" not in panel:
+        document.leave(node, "bad", reason="The scale has no code: nobody can tell what was asked.")
+        return
     instrument = _instruments().get(_code(node))
-    document.at(node)
-    parts = each("entryRelationship/observation")(node)
-    totals = [one for one in parts if instrument and _code(one) == instrument.total]
+    known = {score.code for score in instrument.scores} - {None} if instrument else set()
+    parts = kept.get(_PARTS, [])
+    totals = [one for one in parts if _code(one) in known]
     answers = [one for one in parts if one not in totals and first("value")(one) is not None]
-    response = _response(node, answers, document=document) if answers else None
-    if instrument is None:
-        _generic(node, response, document=document)
+    for one in parts:
+        if one not in totals and one not in answers:
+            document.unread(one)
+    response = _response(panel, kept, node=node, answers=answers, document=document) if answers else None
+    _whole(panel, kept, document=document)
+    if instrument is None or _code(node) not in _totals():
+        _generic(panel, kept, node=node, response=response, document=document)
     else:
-        _score(node, totals, instrument=instrument, response=response, document=document)
-        _check(node, totals, answers=answers, kind=instrument, document=document)
-    account(node, document, read=dialect.reads("observation"), handled=_HANDLED)
+        _score(panel, node, totals=totals, response=response, document=document)
+    if response:
+        _check(document.made[response], node=node, document=document)
 
 
-def _generic(node: Node, response: str | None, *, document: Document) -> None:
+def _whole(panel: Resource, kept: Kept, *, document: Document) -> None:
+    """What every Observation of a scale has."""
+    panel.setdefault("status", "unknown")
+    panel["category"] = [category("survey")]
+    panel["subject"] = {"reference": document.patient_reference}
+    people = [{"reference": one} for one in writers(kept, document) if one.partition("/")[0] in PERFORMERS]
+    if people:
+        panel["performer"] = people
+
+
+def _generic(panel: Resource, kept: Kept, *, node: Node, response: str | None, document: Document) -> None:
     """A scale that this reader does not know: its value as a screening observation."""
-    reference = plain(node, document, kind="survey")
-    if reference and response:
-        document.resources[-1]["derivedFrom"] = [{"reference": response}]
+    found = [made for one in kept.get("value", ()) if (made := value(one, document.at(one))) is not None]
+    if found:
+        panel[f"value{found[0][0]}"] = found[0][1]
+    elif response is None:
+        panel["dataAbsentReason"] = {"coding": [{"system": DATA_ABSENT_REASON, "code": "unknown"}]}
+    else:
+        return  # all that it says are its answers
+    if response:
+        panel["derivedFrom"] = [{"reference": response}]
+    as_score(panel)
+    claim(panel, *_wanted(panel), "us-core-observation-screening-assessment", "us-core-simple-observation")
+    document.add(panel, node)
 
 
-def _response(node: Node, answers: list[Node], *, document: Document) -> str | None:
-    panel = dialect.apply("observation", node, document=document, kind="QuestionnaireResponse")
+def _wanted(panel: Resource) -> list[str]:
+    return ["pco-prom-score-observation"] if is_score(panel) else []
+
+
+def _response(panel: Resource, kept: Kept, *, node: Node, answers: list[Node], document: Document) -> str | None:
     code = loinc(panel)
     resource: Resource = {"resourceType": "QuestionnaireResponse"}
     if panel.get("identifier"):
@@ -108,18 +138,21 @@ def _response(node: Node, answers: list[Node], *, document: Document) -> str | N
     when = panel.get("effectiveDateTime") or _latest(answers, document)
     if when:
         resource["authored"] = when
-    writer = first("author")(node)
-    who = author(writer, document) if writer is not None else None
-    if who and who.partition("/")[0] in ("Practitioner", "Patient", "Organization"):
+    who = next((one for one in writers(kept, document) if one.partition("/")[0] in _RESPONDERS), None)
+    if who:
         resource["author"] = {"reference": who}
-    resource["item"] = [found for one in answers if (found := _item(one, document))]
+    items = [found for one in answers if (found := _item(one, document))]
+    if not items:
+        return None
+    resource["item"] = items
     claim(resource, "us-core-questionnaireresponse")
-    return document.add(resource, node) if resource["item"] else None
+    return document.add(resource, node)
 
 
 def _latest(answers: list[Node], document: Document) -> str | None:
-    times = [dialect.apply("report", one, document=document, kind="").get("effectiveDateTime") for one in answers]
-    return max((str(one) for one in times if one), default=None)
+    times = (first("effectiveTime")(one) for one in answers)
+    found = (earliest(one, document.at(one)) for one in times if one is not None)
+    return max((one for one in found if one), default=None)
 
 
 def _item(node: Node, document: Document) -> dict[str, Any] | None:
@@ -157,28 +190,37 @@ def _stated(node: Node, document: Document) -> Decimal | None:
     return None
 
 
-def _score(node: Node, totals: list[Node], *, instrument: Instrument, response: str | None, document: Document) -> None:
+def _score(panel: Resource, node: Node, *, totals: list[Node], response: str | None, document: Document) -> None:
     """The total as a PCO score, from its own observation, else from the panel's value."""
-    holder = totals[0] if totals else node
+    coding_ = _totals()[_code(node)]
+    own = [one for one in totals if _code(one) == coding_["code"]]
+    holder = own[0] if own else node
     total = _stated(holder, document.at(holder))
-    if total is None and totals:
+    if total is None and own:
         holder, total = node, _stated(node, document.at(node))
     if total is None:
         document.at(node).inform("The scale states no total: no score is made of its answers.")
         return
-    resource = base(holder, document, kind="survey")
-    whole = base(node, document, kind="survey")
-    if resource is None or whole is None:
-        return
-    for name in [name for name in resource if name.startswith("value") or name == "dataAbsentReason"]:
-        del resource[name]
-    resource["code"] = {"coding": [{"system": LOINC, "code": instrument.total, "display": instrument.total_display}]}
+    others = {found for one in (*totals, node) if (found := _stated(one, document.at(one))) is not None}
+    if len(own) and _stated(node, document.at(node)) not in (None, total) or len(own) > 1 and len(others) > 1:
+        document.at(node).warn("conflict", "The scale states two different totals: the total's own is used.")
+    resource = panel
+    if holder is not node:
+        resource, kept = dialect.apply("scale", holder, document=document, kind="Observation")
+        _whole(resource, kept, document=document)
+        _inherit(resource, panel)
+    resource["code"] = {"coding": [dict(coding_)]}
     resource["valueQuantity"] = {"value": total, "unit": "score", "system": UCUM, "code": UNITY}
-    _inherit(resource, whole)
     if response:
         resource["derivedFrom"] = [{"reference": response}]
+        _state(total, document.made[response], code=coding_["code"])
     claim(resource, "pco-prom-score-observation", "us-core-observation-screening-assessment")
     document.add(resource, holder)
+
+
+def _state(total: Decimal, response: Resource, *, code: str) -> None:
+    """The total as the last item of its response, so that nobody has to count it again, and perhaps otherwise."""
+    response["item"].append({"linkId": f"/{code}", "answer": [{"valueDecimal": total}]})
 
 
 def _inherit(resource: Resource, panel: Resource) -> None:
@@ -188,20 +230,10 @@ def _inherit(resource: Resource, panel: Resource) -> None:
     resource |= {name: panel[name] for name in names if name in panel and name not in resource}
 
 
-def _check(node: Node, totals: list[Node], *, answers: list[Node], kind: Instrument, document: Document) -> None:
-    """The stated totals against each other and against the sum of the answers; both are kept as stated."""
-    stated = [found for one in (*totals, node) if (found := _stated(one, document)) is not None]
-    if len(set(stated)) > 1:
-        document.at(node).warn("conflict", f"The {kind.name} states two different totals: the total's own is used.")
-    scores = list(_scores(answers, kind, document=document))
-    if len(scores) == len(kind.items) and stated and sum(scores) != stated[0]:
-        document.at(node).warn("conflict", f"The {kind.name} total is not the sum of its answers: both are kept.")
-
-
-def _scores(answers: list[Node], kind: Instrument, *, document: Document) -> Iterator[Decimal]:
-    for one in answers:
-        if _code(one) in kind.items:
-            found = _stated(one, document)
-            codes = [_ordinals().get(part.get("code") or "") for part in each("value")(one)]
-            known = [Decimal(part) for part in codes if part is not None]
-            yield from [found] if found is not None else known[:1]
+def _check(response: Resource, *, node: Node, document: Document) -> None:
+    """What mappers/instruments finds wrong with the answers or the total: said, and nothing is changed."""
+    read = administration(response)
+    for issue in read.issues if read else ():
+        if issue.severity is not Severity.INFORMATION:
+            text = _WRONG.format(read.instrument.measure) if read and issue.code == "business-rule" else issue.text
+            document.at(node).report(issue.severity, issue.code, text)

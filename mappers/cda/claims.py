@@ -5,17 +5,20 @@ Source: US Core 6.1.0 and PCO 1.0.0, differentials.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from mappers.converters import is_npi
-from profiles.canonical import NPI, PCO, SNOMED, UCUM, US_CORE_PINNED
+from profiles.canonical import NDC, NPI, PCO, SNOMED, UCUM, US_CORE_PINNED
+from profiles.valuesets import contains
 
 Resource = dict[str, Any]
 Demand = Callable[[Resource], bool]
 
 
 def _has(*names: str) -> Demand:
-    return lambda resource: all(resource.get(name) for name in names)
+    wanted = frozenset(names)
+    return lambda resource: wanted <= resource.keys()  # a mapper never writes an empty value
 
 
 def _identified(resource: Resource) -> bool:
@@ -70,6 +73,50 @@ def _issued(resource: Resource) -> bool:
     )
 
 
+def _occurred(resource: Resource) -> bool:
+    return "occurrenceDateTime" in resource or "occurrenceString" in resource
+
+
+def _no_ndc(resource: Resource) -> bool:
+    """us-core-5."""
+    return all(one.get("system") != NDC for one in resource["vaccineCode"].get("coding", ()))
+
+
+def _performed(resource: Resource) -> bool:
+    """us-core-7: a procedure that is completed or in progress says when."""
+    timed = "performedDateTime" in resource or "performedPeriod" in resource
+    return timed or resource["status"] not in ("completed", "in-progress")
+
+
+def _requested(resource: Resource) -> bool:
+    """us-core-21: an order says who ordered."""
+    return resource["intent"] != "order" or "requester" in resource
+
+
+def _related(resource: Resource) -> bool:
+    return "name" in resource or "relationship" in resource
+
+
+def _answered(value_set: str) -> Demand:
+    def demand(resource: Resource) -> bool:
+        codings = resource["valueCodeableConcept"].get("coding", ())
+        return any(contains(value_set, one.get("system", ""), one.get("code", "")) for one in codings)
+
+    return demand
+
+
+_gas, _readiness = _answered("http://loinc.org/vs/LL6900-6"), _answered("http://loinc.org/vs/LL2335-9")
+
+
+def _smoking(resource: Resource) -> bool:
+    codes = {one.get("code") for held in resource["category"] for one in held.get("coding", ())}
+    return "social-history" in codes and resource["status"] == "final"
+
+
+def _told(resource: Resource) -> bool:
+    return "valueCodeableConcept" in resource or "valueString" in resource
+
+
 _VITAL = (_has("category", "code", "subject"), _effective, _ucum_code)
 _RESULT = (_has("category", "code", "subject"), _to_the_day, _ucum)
 _VITAL_PROFILES = (
@@ -77,6 +124,7 @@ _VITAL_PROFILES = (
     "body-height",
     "body-weight",
     "bmi",
+    "pulse-oximetry",
     "heart-rate",
     "respiratory-rate",
     "body-temperature",
@@ -97,8 +145,21 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
     "us-core-observation-lab": (*_RESULT, _snomed),
     "us-core-observation-screening-assessment": (_has("category", "code", "subject"), _to_the_day, _ucum),
     "us-core-simple-observation": (_has("category", "code", "subject"),),
-    "us-core-smokingstatus": (_has("category", "code", "subject", "effectiveDateTime", "valueCodeableConcept"),),
+    "us-core-smokingstatus": (
+        _has("category", "code", "subject", "effectiveDateTime", "valueCodeableConcept"),
+        _smoking,
+    ),
     "us-core-diagnosticreport-lab": (_has("category", "code", "subject"), _issued),
+    "us-core-allergyintolerance": (_has("code", "patient"),),
+    "us-core-medicationrequest": (_has("status", "intent", "medicationCodeableConcept", "subject"), _requested),
+    "us-core-immunization": (_has("status", "vaccineCode", "patient"), _occurred, _no_ndc),
+    "us-core-procedure": (_has("status", "code", "subject"), _performed),
+    "us-core-practitionerrole": (_has("practitioner", "organization", "telecom"), _telecoms),
+    "us-core-relatedperson": (_has("active", "patient"), _related),
+    "pco-gas-score-observation": (_has("category", "code", "subject", "valueCodeableConcept"), _effective, _gas),
+    "pco-readiness-assessment": (_has("category", "code", "subject", "valueCodeableConcept"), _to_the_day, _readiness),
+    "pco-what-matters-assessment": (_has("category", "code", "subject"), _to_the_day, _ucum),
+    "pco-goal-barrier": (_has("category", "code", "subject"), _told),
     "us-core-goal": (_has("lifecycleStatus", "description", "subject"),),
     "us-core-servicerequest": (_has("code", "subject"),),
     "us-core-careplan": (_has("text", "category", "subject"),),
@@ -112,8 +173,15 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
 def claim(resource: Resource, *profiles: str) -> str | None:
     """Sets meta.profile to the first of the profiles that the resource meets; None, and no claim, when to none."""
     for name in profiles:
-        if all(demand(resource) for demand in _DEMANDS[name]):
-            profile = PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)
-            resource.setdefault("meta", {})["profile"] = [profile]
+        for demand in _DEMANDS[name]:
+            if not demand(resource):
+                break
+        else:
+            resource.setdefault("meta", {})["profile"] = [_canonical(name)]
             return name
     return None
+
+
+@cache
+def _canonical(name: str) -> str:
+    return PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)

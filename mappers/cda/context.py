@@ -1,23 +1,24 @@
 """What one document's conversion knows: where it is, who is meant, which ids were given, what was left out."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from mappers import engine
-from mappers.cda.parse import Node
-from mappers.cda.paths import Places, each, first, steps
+from mappers.cda.parse import HL7, Node
+from mappers.cda.paths import Places, each, first
 from mappers.conversion import Source, Unmapped
 from mappers.converters import resource_id
 from profiles.issue import Issue, Severity
 
 Resource = dict[str, Any]
 
-_RELATION = re.compile(r"entryRelationship/(\w+)(?:\[([^\]]+)\])?")
 _OFFSET = re.compile(r"\d{10,}(\.\d+)?[+-]\d{4}", re.ASCII)
-_WHERE = {"id", "templateId", "realmCode", "typeId", "text", "title"}  # carry no statement of their own
+_UNKNOWN = "No rule maps this part of the entry; the document itself is kept."
+_NOTHING = "Nothing could be made of this value; the document itself is kept."
+_V3 = f"{{{HL7}}}"
+_ID = f"{_V3}id"
+_SECTION, _TEXT = f"{_V3}section", f"{_V3}text"
 
 
 @cache
@@ -32,34 +33,52 @@ class Document(engine.Context):
     __slots__ = (
         "_counts",
         "_narrative",
+        "_urn",
         "by_id",
         "control",
         "entry_targets",
+        "keyed",
+        "keys",
+        "made",
         "made_in",
         "node",
         "offset",
+        "patient_ids",
         "patient_reference",
         "places",
+        "people",
         "resources",
+        "sections",
         "root",
         "seed",
+        "taken",
         "unmapped",
+        "writers",
     )
 
-    def __init__(self, root: Node, source: Source) -> None:
+    def __init__(self, root: Node, source: Source, *, large: bool = False) -> None:
         super().__init__(source)
         self.root = root
         self.node = root
+        self.sections = list(root.iter(_SECTION))
+        self.keyed: Node | None = None  # the element whose ids are in `keys`: a table that was applied read them
+        self.keys: list[str] = []
+        self.people: dict[str, Resource] = {}  # reference -> people, organizations and devices, each made once
         self.resources: list[Resource] = []
+        self.made: dict[str, Resource] = {}  # reference -> resources made of entries
         self.unmapped: list[Unmapped] = []
         self.patient_reference = ""
-        self.places = Places()
+        self.patient_ids: frozenset[str] = frozenset()  # root|extension
+        self.writers: dict[tuple[str, bool], str] = {}  # an author's first id, whether named -> reference
+        self.places = Places(root, large=large)
         self.entry_targets: list[str] = []  # of the entry that is being read
         self.made_in: dict[Node, list[str]] = {}  # section -> references
         self.control = _first_identifier(root, "id")
         self.by_id: dict[str, list[str]] = {}  # entry id (root|extension) -> references
         self.seed = _first_identifier(root, "recordTarget/patientRole/id") or source.sha256
-        self._counts: Counter[str] = Counter()
+        self.taken: set[Node] = set()  # statements inside others that were read on their own
+        self._counts: dict[str, int] = {}
+        self._urn = f"urn:sha256:{source.sha256}"
         self._narrative: dict[str, Node] | None = None
         self.offset = _offset(root)
 
@@ -87,6 +106,16 @@ class Document(engine.Context):
         """Books an element that no resource carries."""
         self.unmapped.append(Unmapped(self.places.of(node), kind, reason))
 
+    def unread(self, node: Node) -> None:
+        """Books a part of an entry that no rule reaches, unless it is nothing but a nullFlavor."""
+        if (len(node) or node.get("nullFlavor") is None) and node not in self.taken:
+            self.leave(node, "unknown", reason=_UNKNOWN)
+
+    def nothing(self, node: Node) -> None:
+        """Books an element of which a rule could make nothing, unless it says nothing."""
+        if _says(node):
+            self.leave(node, "bad", reason=_NOTHING)
+
     def add(self, resource: Resource, node: Node, *, key: str | None = None) -> str:
         """Gives a resource its id, keeps it, and returns its reference.
 
@@ -94,30 +123,39 @@ class Document(engine.Context):
         element without one, by the document's bytes and the place. A repeated entry id is told apart by its count.
         """
         kind = resource["resourceType"]
-        key = key or _first_identifier(node, "id") or f"{self.source.sha256}{self.places.of(node)}"
-        self._counts[f"{kind}|{key}"] += 1
-        count = self._counts[f"{kind}|{key}"]
+        place = self.places.of(node)
+        own = self.keys if self.keyed is node else identifiers(node)
+        key = key or (own[0] if own else f"{self.source.sha256}{place}")
+        counted = f"{kind}|{key}"
+        count = self._counts[counted] = self._counts.get(counted, 0) + 1
         resource["id"] = resource_id(kind, self.seed, key, *([str(count)] if count > 1 else []))
-        resource.setdefault("meta", {})["source"] = f"urn:sha256:{self.source.sha256}#{self.places.of(node)}"
+        resource.setdefault("meta", {})["source"] = f"{self._urn}#{place}"
         self.resources.append(resource)
         reference = f"{kind}/{resource['id']}"
+        self.made[reference] = resource
         self.entry_targets.append(reference)
-        for identifier in identifiers(node):
+        for identifier in own:
             self.by_id.setdefault(identifier, []).append(reference)
         return reference
+
+    def source_of(self, node: Node) -> str:
+        """meta.source: the bytes and the place in them."""
+        return f"{self._urn}#{self.places.of(node)}"
 
     def shared(self, resource: Resource, node: Node, *, key: str) -> str:
         """As `add`, for people and organizations: the same key gives the same resource, kept once."""
         kind = resource["resourceType"]
         resource["id"] = resource_id(kind, self.seed, key)
-        resource.setdefault("meta", {})["source"] = f"urn:sha256:{self.source.sha256}#{self.places.of(node)}"
-        if all(known["id"] != resource["id"] for known in self.resources if known["resourceType"] == kind):
+        reference = f"{kind}/{resource['id']}"
+        known = self.people.get(reference)
+        if known is None:
+            resource.setdefault("meta", {})["source"] = self.source_of(node)
+            self.people[reference] = resource
             self.resources.append(resource)
-        return f"{kind}/{resource['id']}"
-
-    def references(self) -> list[str]:
-        """The references of all resources so far, in order."""
-        return [f"{one['resourceType']}/{one['id']}" for one in self.resources]
+        elif "name" in resource and "name" not in known:  # the full entry of one who stood here by id alone
+            known |= {name: value for name, value in resource.items() if name != "meta"}
+            known["meta"] |= {"profile": resource["meta"]["profile"]} if "profile" in resource.get("meta", {}) else {}
+        return reference
 
     def linked(self, node: Node, *kinds: str) -> list[str]:
         """References to resources of these types that were made from an element with one of this element's ids."""
@@ -127,8 +165,8 @@ class Document(engine.Context):
     def narrative(self, anchor: str) -> str | None:
         """The text of the narrative element with this ID (`#id`), blanks folded."""
         if self._narrative is None:
-            texts = (text for section in self.root.iter("{urn:hl7-org:v3}section") for text in each("text")(section))
-            self._narrative = {node.get("ID"): node for text in texts for node in text.iter() if node.get("ID")}
+            texts = (text for section in self.sections for text in section.iterchildren(_TEXT))
+            self._narrative = {key: node for text in texts for node in text.iter() if (key := node.get("ID"))}
         found = self._narrative.get(anchor.removeprefix("#"))
         return folded(found) if found is not None else None
 
@@ -139,11 +177,17 @@ def _offset(root: Node) -> str | None:
     return value[-5:] if _OFFSET.fullmatch(value) else None
 
 
-def identifiers(node: Node) -> Iterator[str]:
+def _says(node: Node) -> bool:
+    """Whether an element holds anything but nullFlavors, types and blanks."""
+    if node.get("nullFlavor") is not None and not len(node):
+        return False
+    said = bool((node.text or "").strip()) or any(key != "nullFlavor" and key[0] != "{" for key in node.attrib)
+    return said or any(_says(child) for child in node)
+
+
+def identifiers(node: Node) -> list[str]:
     """The ids of an element as `root|extension`."""
-    for identifier in each("id")(node):
-        if identifier.get("root"):
-            yield f"{identifier.get('root')}|{identifier.get('extension') or ''}"
+    return [f"{root}|{one.get('extension') or ''}" for one in node.iterchildren(_ID) if (root := one.get("root"))]
 
 
 def _first_identifier(node: Node, path: str) -> str | None:
@@ -153,42 +197,5 @@ def _first_identifier(node: Node, path: str) -> str | None:
 
 def folded(node: Node) -> str | None:
     """All text under an element, blanks folded to one; None when there is none."""
-    return " ".join("".join(map(str, node.itertext())).split()) or None
-
-
-def account(node: Node, document: Document, *, read: frozenset[str], handled: frozenset[str] = frozenset()) -> None:
-    """Books each child of a statement that no path in `read` and no path in `handled` reaches.
-
-    A plain name reaches all children of that name; a relation (`entryRelationship/act[..]/..`) only those that hold
-    what its second step asks for.
-    """
-    plain, relations = _reach(read | handled)
-    children: Iterator[Any] = node.iterchildren("{urn:hl7-org:v3}*")
-    rest = [child for child in children if child.tag.rpartition("}")[2] not in plain and not _empty(child)]
-    reached = {child for top in relations for child in each(top)(node)} if rest else set()
-    for child in rest:
-        if child not in reached:
-            name = child.tag.rpartition("}")[2]
-            document.leave(
-                child, "unknown", reason=f"No rule maps {name} of this kind of entry; the document itself is kept."
-            )
-
-
-@cache
-def _reach(paths: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of children that are read whole, and predicates on those of which only some are."""
-    tops = {_relation(path) for path in paths}
-    return frozenset({top for top in tops if "[" not in top} | _WHERE), frozenset(top for top in tops if "[" in top)
-
-
-def _relation(path: str) -> str:
-    """The first step; of a relation, the first step with the second as its predicate."""
-    match = _RELATION.match(path)
-    if match is None:
-        return steps(path)[0]
-    inner = f"{match[1]}/{match[2]}" if match[2] else match[1]
-    return f"entryRelationship[{inner}]"
-
-
-def _empty(node: Node) -> bool:
-    return node.get("nullFlavor") is not None and len(node) == 0
+    text = "".join(map(str, node.itertext())) if len(node) else node.text
+    return " ".join(text.split()) or None if text else None

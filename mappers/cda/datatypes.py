@@ -7,12 +7,14 @@ import base64
 import binascii
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from mappers.cda.context import Document, codes, folded
+from mappers.cda.demographics import address, human_name, telecom
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, qualified
-from mappers.cda.times import date_of, instant_of, point, time_of
+from mappers.cda.paths import first, qualified
+from mappers.cda.times import date_of, earliest, instant_of, point, time_of
 from mappers.codesystems import system_of_oid, ucum
 from mappers.converters import decimal
 from profiles.canonical import DATA_ABSENT_REASON, DATA_ABSENT_REASON_EXTENSION, MBI, NPI, SSN, UCUM, UUID_SYSTEM
@@ -25,8 +27,10 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URI_ROOT = "2.16.840.1.113883.4.873"  # the extension is a URI itself
 _NO_ROOT_ALONE = {SSN, NPI, MBI}  # such a root without an extension names a kind of id, not one
 _XSI_TYPE = qualified("xsi:type")
+_TRANSLATION, _ORIGINAL, _REFERENCE = qualified("translation"), qualified("originalText"), qualified("reference")
 
 
+@lru_cache(1024)
 def system(oid: str | None) -> str | None:
     """The URI of a code or identifier system, or None when the root is no OID."""
     if not oid:
@@ -36,20 +40,27 @@ def system(oid: str | None) -> str | None:
 
 def identifier(node: Node, document: Document) -> dict[str, Any] | None:
     """II -> Identifier."""
-    root, extension = (node.get("root") or "").strip(), (node.get("extension") or "").strip()
+    root, extension = node.get("root"), node.get("extension")
     if not root:
         return None
-    if root == _URI_ROOT and extension:
-        return {"system": UUID_SYSTEM, "value": extension}
+    document.keys.append(f"{root}|{extension or ''}")
+    root, extension = root.strip(), extension.strip() if extension else ""
     if not extension:
         return _root_alone(root, document)
-    uri = f"urn:uuid:{root.lower()}" if _UUID.fullmatch(root) else system(root)
+    if root == _URI_ROOT:
+        return {"system": UUID_SYSTEM, "value": extension}
+    uri = _namespace(root)
     if uri is None:
         document.warn("value", "The root of the id is neither an OID nor a UUID: send a registered one.")
         return {"value": extension}
     if uri in (MBI, SSN):
         extension = extension.replace("-", "").replace(" ", "")
     return {"system": uri, "value": extension}
+
+
+@lru_cache(1024)
+def _namespace(root: str) -> str | None:
+    return f"urn:uuid:{root.lower()}" if _UUID.fullmatch(root) else system(root)
 
 
 def _root_alone(root: str, document: Document) -> dict[str, Any] | None:
@@ -71,25 +82,44 @@ def token(written: str | None) -> str | None:
 
 def coding(node: Node, document: Document) -> dict[str, Any] | None:
     """One code of a CD, CE, CO or CV; None when the element carries none."""
-    code, display = (node.get("code") or "").strip(), " ".join((node.get("displayName") or "").split())
+    code = node.get("code")
     if not code:
         return None
-    result = {"system": system(node.get("codeSystem")), "code": code, "display": display or None}
-    if not _CODE.fullmatch(code):
+    made = _coding(code, node.get("codeSystem"), node.get("displayName"))
+    if "code" not in made and code.strip():
         document.warn("code-invalid", "A code with double blanks is no FHIR code: only its display is kept.")
-        result = {"display": display or None}
-    return {key: value for key, value in result.items() if value} or None
+    return made.copy() or None
+
+
+@lru_cache(4096)
+def _coding(written: str, oid: str | None, name: str | None) -> dict[str, str]:
+    """A Coding, to be copied; only the display of what is no FHIR code, and nothing of a blank one."""
+    code, display = written.strip(), " ".join(name.split()) if name else ""
+    if not code:
+        return {}
+    made = {"display": display} if display else {}
+    if not _CODE.fullmatch(code):
+        return made
+    uri = system(oid)
+    return ({"system": uri} if uri else {}) | {"code": code} | made
 
 
 def concept(node: Node, document: Document) -> dict[str, Any] | None:
     """CD -> CodeableConcept: the code and its translations, once each; the original text."""
-    found = [coding(one, document) for one in (node, *each("translation")(node))]
-    codings = [one for index, one in enumerate(found) if one and one not in found[:index]]
-    result: dict[str, Any] = {"coding": codings} if codings else {}
-    spoken = original_text(node, document)
-    if spoken is None and not codings:
-        spoken = " ".join((node.get("displayName") or "").split()) or None
-    return result | ({"text": spoken} if spoken else {}) or None
+    own = coding(node, document)
+    codings = [own] if own else []
+    spoken = None
+    for child in node:
+        if child.tag == _TRANSLATION:
+            other = coding(child, document)
+            if other and other not in codings:
+                codings.append(other)
+        elif child.tag == _ORIGINAL:
+            spoken = spoken or text(child, document)
+    if not codings:
+        spoken = spoken or " ".join((node.get("displayName") or "").split())
+        return {"text": spoken} if spoken else None
+    return {"coding": codings, "text": spoken} if spoken else {"coding": codings}
 
 
 def original_text(node: Node, document: Document) -> str | None:
@@ -99,9 +129,10 @@ def original_text(node: Node, document: Document) -> str | None:
 
 def text(node: Node, document: Document) -> str | None:
     """ED or ST as plain text; a reference into the narrative is followed."""
-    anchor = first("reference/@value")(node)
-    if anchor and anchor.startswith("#"):
-        return document.narrative(anchor)
+    for child in node.iterchildren(_REFERENCE):
+        anchor = child.get("value")
+        if anchor and anchor.startswith("#"):
+            return document.narrative(anchor)
     return None if node.get("representation") == "B64" else folded(node)
 
 
@@ -128,12 +159,13 @@ def number(written: str | None, document: Document) -> Decimal | None:
 
 def quantity(node: Node, document: Document) -> dict[str, Any] | None:
     """PQ -> Quantity. `system` and `code` stand only when the unit is UCUM or is known to mean one."""
-    if node.get("value") is None:
+    written = node.get("value")
+    if written is None:
         other = first("translation")(node)
         if node.get("nullFlavor") != "OTH" or other is None:
             return None
         return _quantity(other.get("value"), original_text(other, document), document=document)
-    return _quantity(node.get("value"), node.get("unit"), document=document)
+    return _quantity(written, node.get("unit"), document=document)
 
 
 def _quantity(written: str | None, unit: str | None, *, document: Document) -> dict[str, Any] | None:
@@ -235,61 +267,6 @@ _BY_TYPE = {
 }
 
 
-def human_name(node: Node, _document: Document) -> dict[str, Any] | None:
-    """PN -> HumanName; a name that is only text is text."""
-    result: dict[str, Any] = {}
-    if use := codes()["name-use"].get((node.get("use") or "").split(" ")[0]):
-        result["use"] = use
-    elif "C" in (node.get("use") or "").split():
-        result["use"] = "official"
-    families = [found for part in each("family")(node) if (found := folded(part))]
-    lists = {name: [found for part in each(name)(node) if (found := folded(part))] for name in _NAME_LISTS}
-    if families:
-        result["family"] = " ".join(families)
-    result |= {name: parts for name, parts in lists.items() if parts}
-    if not result.keys() - {"use"} and (whole := folded(node)):
-        result["text"] = whole
-    return result if result.keys() - {"use"} else None
-
-
-_NAME_LISTS = ("given", "prefix", "suffix")
-_ADDRESS = {"city": "city", "county": "district", "state": "state", "postalCode": "postalCode", "country": "country"}
-
-
-def address(node: Node, _document: Document) -> dict[str, Any] | None:
-    """AD -> Address."""
-    result: dict[str, Any] = {}
-    if use := codes()["address-use"].get((node.get("use") or "").split(" ")[0]):
-        result["use"] = use
-    lines = [found for part in each("streetAddressLine")(node) if (found := folded(part))]
-    if lines:
-        result["line"] = lines
-    for name, target in _ADDRESS.items():
-        if (part := first(name)(node)) is not None and (found := folded(part)):
-            result[target] = found
-    if not result.keys() - {"use"} and (whole := folded(node)):
-        result["text"] = whole
-    return result if result.keys() - {"use"} else None
-
-
-def telecom(node: Node, document: Document) -> dict[str, Any] | None:
-    """TEL -> ContactPoint; the URL scheme gives the system, a bare number is a phone by CDA's custom."""
-    written = (node.get("value") or "").strip()
-    if not written:
-        return None
-    scheme, colon, rest = written.partition(":")
-    kind = codes()["telecom-system"].get(scheme.lower()) if colon else None
-    if kind is None:
-        return {"system": "email" if "@" in written else "other", "value": written} | _telecom_use(node)
-    kept = written if kind == "url" else rest.strip()
-    return {"system": kind, "value": kept} | _telecom_use(node) if kept else None
-
-
-def _telecom_use(node: Node) -> dict[str, Any]:
-    use = codes()["telecom-use"].get((node.get("use") or "").split(" ")[0])
-    return {"use": use} if use else {}
-
-
 def attachment(node: Node, document: Document) -> dict[str, Any] | None:
     """ED with base64 or a reference to elsewhere -> Attachment; base64 that is none is an Issue."""
     result: dict[str, Any] = {}
@@ -342,7 +319,29 @@ def code_of(name: str) -> Any:
     return convert
 
 
+def age(node: Node, document: Document) -> dict[str, Any] | None:
+    """PQ -> Age: in a unit of time; any other is an Issue."""
+    found = quantity(node, document)
+    if found is None:
+        return None
+    if found.get("code") not in ("a", "mo", "wk", "d", "h", "min"):
+        document.warn("value", "The age is not in a unit of time: it stays in the document.")
+        return None
+    return found
+
+
+def place(node: Node, _document: Document) -> dict[str, Any] | None:
+    """EN -> Encounter.location: the place by its name."""
+    return {"location": {"display": name}} if (name := folded(node)) else None
+
+
+def boolean(written: str, _document: Document) -> bool | None:
+    """BL -> boolean."""
+    return written == "true" if written in ("true", "false") else None
+
+
 CONVERTERS: dict[str, Any] = {
+    "BL[boolean]": boolean,
     "II[Identifier]": identifier,
     "CD[CodeableConcept]": concept,
     "CD[Coding]": coding,
@@ -350,6 +349,10 @@ CONVERTERS: dict[str, Any] = {
     "TS[date]": date_of,
     "TS[instant]": instant_of,
     "IVL_TS[effective]": time_of,
+    "IVL_TS[dateTime]": earliest,
+    "PQ[Quantity]": quantity,
+    "PQ[Age]": age,
+    "EN[location]": place,
     "ANY[value]": value,
     "PN[HumanName]": human_name,
     "AD[Address]": address,

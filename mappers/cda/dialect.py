@@ -1,4 +1,4 @@
-"""CDA as a dialect of the mapping engine, and the tables compiled once."""
+"""The converters that table rows may call, and the tables, compiled once."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -6,11 +6,14 @@ from typing import Any
 
 from mappers import engine
 from mappers.cda import paths
-from mappers.cda.context import Document, codes
+from mappers.cda.compiled import Converter, Kept, Table, compile_table
+from mappers.cda.context import Document, Resource, codes
 from mappers.cda.datatypes import CONVERTERS, token
 from mappers.cda.parse import Node
 from mappers.cda.times import point
-from profiles.canonical import CONDITION_CLINICAL, R4
+from profiles.canonical import CONDITION_CLINICAL, CONDITION_VERIFICATION, R4
+
+ALLERGY_CLINICAL = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
 
 _GOAL_PRIORITY = "http://terminology.hl7.org/CodeSystem/goal-priority"
 
@@ -42,35 +45,29 @@ def _coded(name: str, system: str) -> Any:
     return convert
 
 
-class CdaDialect:
-    """How the engine reads CDA: paths are XPath (mappers/cda/paths.py), values elements or attribute strings."""
+def _refuted(written: str, _document: Document) -> dict[str, Any] | None:
+    return {"coding": [{"system": CONDITION_VERIFICATION, "code": "refuted"}]} if written == "true" else None
 
-    converters: Mapping[str, engine.Converter] = {
-        **CONVERTERS,
-        "TS[birthTime]": _birth_time,
-        "languageCommunication[communication]": _language,
-        "problem-status[clinicalStatus]": _coded("problem-status", CONDITION_CLINICAL),
-        "priority[Goal.priority]": _coded("priority", _GOAL_PRIORITY),
-    }
-    first = staticmethod(paths.first)
-    each = staticmethod(paths.each)
+
+_CONVERTERS: Mapping[str, Converter] = {
+    **CONVERTERS,
+    "TS[birthTime]": _birth_time,
+    "languageCommunication[communication]": _language,
+    "problem-status[clinicalStatus]": _coded("problem-status", CONDITION_CLINICAL),
+    "allergy-status[clinicalStatus]": _coded("allergy-status", ALLERGY_CLINICAL),
+    "priority[Goal.priority]": _coded("priority", _GOAL_PRIORITY),
+    "negationInd[verificationStatus]": _refuted,
+}
 
 
 @cache
-def table(name: str) -> engine.Table:
+def table(name: str) -> Table:
     """`tables/<name>.toml`, compiled once."""
-    return engine.compile_table(engine.load("mappers.cda", f"tables/{name}.toml")["row"], CdaDialect())
+    content = engine.load("mappers.cda", f"tables/{name}.toml")
+    return compile_table(content["row"], _CONVERTERS, keep=content.get("keep", ()))
 
 
-def apply(name: str, node: Node, *, document: Document, kind: str) -> dict[str, Any]:
-    """A new resource of type `kind` from an element, by one table."""
-    resource: dict[str, Any] = {"resourceType": kind}
-    table(name).apply(node, resource, document.at(node))
-    return resource
-
-
-@cache
-def reads(name: str) -> frozenset[str]:
-    """The paths that a table reads or leaves out on purpose."""
-    compiled = table(name)
-    return compiled.reads | frozenset(compiled.left)
+def apply(name: str, node: Node, *, document: Document, kind: str) -> tuple[Resource, Kept]:
+    """A new resource of type `kind` from an element, by one table, and the children that the table keeps."""
+    resource: Resource = {"resourceType": kind}
+    return resource, table(name).apply(node, resource, document)

@@ -3,52 +3,62 @@
 Source: C-CDA R2.1 Goal Observation (4.121); HL7 C-CDA-Examples; PCO 1.0.0, pco-goal-profile. No map is published.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from mappers.cda import dialect
 from mappers.cda.claims import claim
-from mappers.cda.context import Document, Resource, account
+from mappers.cda.compiled import Kept
+from mappers.cda.context import Document, Resource
 from mappers.cda.datatypes import concept, text, value
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first
+from mappers.cda.paths import first
 from mappers.cda.people import author
 
-_CONDITION = ("Condition",)
-_HANDLED = frozenset({"code", "value", "author", "entryRelationship/act[id]", "entryRelationship[@typeCode='RSON']"})
+_ADDRESSED = ("Condition", "Observation")
+_REFERS, _REASON = "entryRelationship[@typeCode='REFR']/act", "entryRelationship[@typeCode='RSON']"
 
 
-def goal(node: Node, document: Document) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A Goal that was made, and the parts of its entry that point at other entries."""
+
+    node: Node
+    reference: str
+    refers: tuple[Node, ...]
+    reasons: tuple[Node, ...]
+
+
+def goal(node: Node, document: Document) -> Aim | None:
     """A goal observation -> Goal. What it addresses is linked after all entries are read (see `link`)."""
     if node.get("negationInd") == "true":
         document.leave(node, "left", reason="negationInd: this is stated not to be a goal.")
         return None
-    resource = dialect.apply("goal", node, document=document, kind="Goal")
-    if not _describe(resource, node, document=document):
+    resource, kept = dialect.apply("goal", node, document=document, kind="Goal")
+    if not _describe(resource, kept, document=document):
         document.leave(node, "bad", reason="The goal has neither code, value nor text.")
         return None
     if "lifecycleStatus" not in resource:
         document.at(node).warn("required", "The goal has no status code that is known: it is taken as active.")
         resource["lifecycleStatus"] = "active"
     resource["subject"] = {"reference": document.patient_reference}
-    _expressed(resource, node, document=document)
+    _expressed(resource, kept, node=node, document=document)
     if len(resource.get("startDate", "2026-01-01")) < 10:
         document.at(node).warn("value", "A goal starts on a day: the start was left out.")
         del resource["startDate"]
     if claim(resource, "pco-goal-profile", "us-core-goal") == "us-core-goal":
         text_ = "A goal without a start date is no PCO goal (pco-goal-profile, startDate 1..1): kept as a US Core goal."
         document.at(node).warn("incomplete", text_)
-    account(node, document, read=dialect.reads("goal"), handled=_HANDLED)
-    return document.add(resource, node)
+    acts = tuple(one for one in kept.get(_REASON, ()) if one.tag.endswith("}act"))
+    reasons = tuple(one for one in kept.get(_REASON, ()) if one not in acts)
+    return Aim(node, document.add(resource, node), (*kept.get(_REFERS, ()), *acts), reasons)
 
 
-def _describe(resource: Resource, node: Node, *, document: Document) -> bool:
+def _describe(resource: Resource, kept: Kept, *, document: Document) -> bool:
     """description and target from text, code and value; whether there is anything to say."""
-    found = first("code")(node)
-    measure = concept(found, document) if found is not None else None
-    stated = first("value")(node)
-    aim = value(stated, document) if stated is not None else None
-    words = first("text")(node)
-    told = text(words, document) if words is not None else None
+    measure = concept(kept["code"][0], document) if "code" in kept else None
+    aim = value(kept["value"][0], document.at(kept["value"][0])) if "value" in kept else None
+    told = text(kept["text"][0], document) if "text" in kept else None
     _target(resource, measure, aim=aim, document=document)
     description = told or _spoken(aim) or _label(measure)
     if description:
@@ -87,9 +97,9 @@ def _label(concept_: dict[str, Any] | None) -> str | None:
     return label
 
 
-def _expressed(resource: Resource, node: Node, *, document: Document) -> None:
+def _expressed(resource: Resource, kept: Kept, *, node: Node, document: Document) -> None:
     """expressedBy: the patient when the patient is an author, else the first person who is."""
-    found = [reference for one in each("author")(node) if (reference := author(one, document))]
+    found = [reference for one in kept.get("author", ()) if (reference := author(one, document))]
     people = [one for one in found if one.partition("/")[0] in ("Patient", "Practitioner")]
     own = [one for one in people if one == document.patient_reference]
     if people:
@@ -100,20 +110,25 @@ def _expressed(resource: Resource, node: Node, *, document: Document) -> None:
         )
 
 
-def link(node: Node, resource: Resource, *, document: Document) -> None:
-    """addresses: the Conditions whose entry id a referenced act, or an RSON observation, carries; else a note."""
-    acts = each("entryRelationship[@typeCode='REFR']/act")(node) + each("entryRelationship[@typeCode='RSON']/act")(node)
-    reasons = each("entryRelationship[@typeCode='RSON']/observation")(node)
-    found = [reference for one in acts + reasons for reference in document.linked(one, *_CONDITION)]
+def link(aim: Aim, document: Document) -> None:
+    """addresses: the entries whose id a referenced act, or an RSON observation, carries; other reasons as a note."""
+    resource = document.made[aim.reference]
+    found = [reference for one in aim.refers + aim.reasons for reference in document.linked(one, *_ADDRESSED)]
     if found:
         resource["addresses"] = [{"reference": one} for one in dict.fromkeys(found)]
-    for one in reasons:
-        if not document.linked(one, *_CONDITION):
+    for one in aim.reasons:
+        if not document.linked(one, *_ADDRESSED):
             _reason(one, resource, document=document)
+    for one in aim.refers:
+        if not document.linked(one, *_ADDRESSED, "Goal"):
+            document.unread(one)
 
 
 def _reason(node: Node, resource: Resource, *, document: Document) -> None:
+    """A reason in words is a note; a priority preference (225773000) that no row took is no reason."""
     stated = first("value")(node)
     said = _spoken(value(stated, document.at(node))) if stated is not None else None
     if said:
         resource.setdefault("note", []).append({"text": f"Reason: {said}"})
+    else:
+        document.unread(node)

@@ -40,12 +40,7 @@ _WIDE = ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))  # UTF-16 without a byte 
 _DECLARATION = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _PROLOG = re.compile(r"(?:\s+|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)  # possessive: what it took it never gives back
 
-
-class Node(etree.ElementBase):
-    """An element that is always true: the engine asks whether a value is there, not whether it has children."""
-
-    def __bool__(self) -> bool:
-        return True
+Node = etree._Element  # lxml's own element: its tree is read as it is, no second one is made
 
 
 def _fatal(code: str, location: str, *, text: str) -> Issue:
@@ -59,7 +54,10 @@ def read(document: bytes) -> tuple[Node | None, list[Issue]]:
     """
     if len(document) > MAX_BYTES:
         return None, [_fatal("too-long", "/", text=f"The document is larger than {MAX_BYTES} bytes; send it in parts.")]
-    text, issue = _decoded(document)
+    encoding = _encoding(document)
+    if encoding is None:
+        return None, [_fatal("not-supported", "/", text="The encoding is not supported: send UTF-8.")]
+    text, issue = _decoded(document, encoding)
     if text is None:
         return None, [issue] if issue else []
     start = _PROLOG.match(text)
@@ -67,17 +65,15 @@ def read(document: bytes) -> tuple[Node | None, list[Issue]]:
     if text.startswith("<!", place) and not text.startswith("<!--", place):
         why = "A document type declaration is not allowed (entities, external files): remove it and send again."
         return None, [_fatal("security", "/", text=why)]
-    return _parsed(text.encode("utf-8"))
+    return _parsed(document if encoding == "utf-8" else text.encode("utf-8"))
 
 
-def _decoded(document: bytes) -> tuple[str | None, Issue | None]:
-    """The characters, by byte order mark, else by declaration, else UTF-8."""
-    encoding = _encoding(document)
-    if encoding is None:
-        return None, _fatal("not-supported", "/", text="The encoding is not supported: send UTF-8.")
+def _decoded(document: bytes, encoding: str) -> tuple[str | None, Issue | None]:
+    """The characters; a lone surrogate of UTF-16 has no place in XML."""
     try:
         text = document.decode(encoding)
-        text.encode("utf-8")  # a lone surrogate of UTF-16 has no place in XML
+        if encoding.startswith("utf-16"):
+            text.encode("utf-8")
     except UnicodeError as problem:
         place = problem.start if isinstance(problem, (UnicodeDecodeError, UnicodeEncodeError)) else 0
         why = f"Byte {place} is not {encoding}, which the document says it is written in: correct the declaration."
@@ -86,6 +82,7 @@ def _decoded(document: bytes) -> tuple[str | None, Issue | None]:
 
 
 def _encoding(document: bytes) -> str | None:
+    """By byte order mark, else by declaration, else UTF-8; None for what is not supported."""
     for mark, encoding in _BOMS + _WIDE:
         if document.startswith(mark):
             return None if document.startswith(codecs.BOM_UTF32_LE) else encoding
@@ -93,25 +90,22 @@ def _encoding(document: bytes) -> str | None:
     return _ENCODINGS.get(declared[1].decode("ascii").lower()) if declared else "utf-8"
 
 
-def _parser() -> etree.XMLParser:
-    parser = etree.XMLParser(
-        encoding="utf-8",  # we decoded it: the declaration no longer holds
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        huge_tree=False,
-        remove_pis=True,
-        remove_comments=True,
-        recover=False,
-    )
-    parser.set_element_class_lookup(etree.ElementDefaultClassLookup(element=Node))
-    return parser
+_PARSER = etree.XMLParser(  # lxml locks a parser that threads share
+    encoding="utf-8",  # we decoded it: the declaration no longer holds
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    dtd_validation=False,
+    huge_tree=False,
+    remove_pis=True,
+    remove_comments=True,
+    recover=False,
+)
 
 
 def _parsed(data: bytes) -> tuple[Node | None, list[Issue]]:
     try:
-        root = etree.fromstring(data, _parser())
+        root = etree.fromstring(data, _PARSER)
     except etree.XMLSyntaxError as problem:
         line, column = problem.position
         last = getattr(problem.error_log, "last_error", None)
@@ -121,7 +115,7 @@ def _parsed(data: bytes) -> tuple[Node | None, list[Issue]]:
     docinfo: Any = root.getroottree().docinfo
     if docinfo.doctype or docinfo.internalDTD is not None:
         return None, [_fatal("security", "/", text="A document type declaration is not allowed.")]
-    if root.tag != ROOT_TAG or not isinstance(root, Node):
+    if root.tag != ROOT_TAG:
         why = "The root is not ClinicalDocument of urn:hl7-org:v3: send a C-CDA document."
         return None, [_fatal("structure", "/*", text=why)]
     return root, []

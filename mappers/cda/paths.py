@@ -50,17 +50,34 @@ def each(path: str) -> Each:
 @lru_cache(1024)
 def first(path: str) -> Callable[[Any], Any]:
     """A getter of the first node (or attribute value) at a path; None when there is none."""
-    if re.fullmatch(r"[\w:]+", path):
-        tag = qualified(path)
+    match = re.fullmatch(r"([\w:]+(?:/[\w:]+)*)?/?(?:@(\w+))?", path)
+    if match is None:
+        every = each(path)
+        return lambda node: next(iter(every(node)), None)
+    names, attribute = match[1] or "", match[2]
+    tags = [qualified(name) for name in names.split("/") if name]
+    if not tags:
+        return lambda node: node.get(attribute)
+    if len(tags) == 1 and attribute is None:
+        tag = tags[0]
         return lambda node: next(node.iterchildren(tag), None)
-    if re.fullmatch(r"@\w+", path):
-        name = path[1:]
-        return lambda node: node.get(name)
-    every = each(path)
+    return _deep(tags, attribute, each(path))
+
+
+def _deep(tags: list[str], attribute: str | None, every: Each) -> Callable[[Any], Any]:
+    """The first child of the first child is nearly always it; only when that fails are all looked at."""
+    top, *rest = tags
 
     def get(node: Any) -> Any:
-        found = every(node)
-        return found[0] if found else None
+        found = next(node.iterchildren(top), None)
+        if found is None:
+            return None
+        for tag in rest:
+            found = next(found.iterchildren(tag), None)
+            if found is None:
+                break
+        value = found if found is None or attribute is None else found.get(attribute)
+        return value if value is not None else next(iter(every(node)), None)
 
     return get
 
@@ -103,7 +120,7 @@ def _predicate(text: str) -> Callable[[Any], bool]:
 
 def inside(root: Node, name: str) -> list[Node]:
     """All elements of a name (`section`) under an element, at any depth, in document order."""
-    return [node for node in root.iter(qualified(name)) if isinstance(node, Node)]
+    return list(root.iter(qualified(name)))
 
 
 def location(node: Node) -> str:
@@ -115,22 +132,79 @@ def _location(node: Any, known: dict[Node, str]) -> str:
     place = known.get(node)
     if place is None:
         parent = node.getparent()
-        name = node.tag.rpartition("}")[2]
-        before = sum(1 for _ in node.itersiblings(node.tag, preceding=True))
-        alone = before == 0 and next(node.itersiblings(node.tag), None) is None
-        above = _location(parent, known) if parent is not None else ""
-        place = known[node] = f"{above}/{name}" if alone else f"{above}/{name}[{before + 1}]"
+        if parent is None:
+            known[node] = place = "/" + node.tag.rpartition("}")[2]
+        else:
+            _number(parent, _location(parent, known), known)
+            place = known[node]
     return place
 
 
-class Places(dict[Node, str]):
-    """`location`, remembered: one a document."""
+def _number(parent: Node, above: str, known: dict[Node, str]) -> None:
+    """Places all children of an element at once: asking one by one would count the same siblings again and again."""
+    groups: dict[str, list[Node]] = {}
+    for child in parent:
+        groups.setdefault(child.tag, []).append(child)
+    for tag, nodes in groups.items():
+        path = f"{above}/{tag.rpartition('}')[2]}"
+        if len(nodes) == 1:
+            known[nodes[0]] = path
+        else:
+            known.update((node, f"{path}[{index}]") for index, node in enumerate(nodes, 1))
+
+
+class Places:
+    """`location` of one document's elements, remembered.
+
+    lxml counts the siblings before an element each time it is asked, which is fast for a document of usual size; in one
+    with very many siblings (`large`) the children of an element are numbered once instead.
+    """
+
+    __slots__ = ("_known", "_large", "_path", "_root")
+
+    def __init__(self, root: Node, *, large: bool = False) -> None:
+        self._known: dict[Node, str] = {}
+        self._large = large
+        self._root = f"/{root.tag.rpartition('}')[2]}/"
+        self._path = root.getroottree().getelementpath
 
     def of(self, node: Node) -> str:
         """As `location`."""
-        return _location(node, self)
+        place = self._known.get(node)
+        if place is None:
+            place = _location(node, self._known) if self._large else self._root + _plain(self._path(node))
+            self._known[node] = place
+        return place
+
+
+def _plain(path: str) -> str:
+    """An ElementPath without namespaces."""
+    return _NAMESPACE.sub("", path) if _SDTC in path else path.replace(_V3, "")
+
+
+_V3, _SDTC = f"{{{HL7}}}", f"{{{SDTC}}}"
+_NAMESPACE = re.compile(r"\{[^}]*\}")
 
 
 def has_template(node: Node, *roots: str) -> bool:
     """Whether the element carries one of these templateId roots, in whatever version."""
     return any(child.get("root") in roots for child in node.iterchildren(f"{{{HL7}}}templateId"))
+
+
+def grouped(node: Node) -> dict[str, list[Node]]:
+    """The children by their name (`sdtc:` before those of that namespace), in one pass."""
+    found: dict[str, list[Node]] = {}
+    for child in node:
+        name = _local(child.tag)
+        if name in found:
+            found[name].append(child)
+        else:
+            found[name] = [child]
+    return found
+
+
+@lru_cache(1024)
+def _local(tag: str) -> str:
+    """`code`, `sdtc:raceCode`, or the tag as it is for any other namespace."""
+    uri, _, name = tag.rpartition("}")
+    return name if uri == f"{{{HL7}" else f"sdtc:{name}" if uri == f"{{{SDTC}" else tag

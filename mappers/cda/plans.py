@@ -1,56 +1,107 @@
-"""Plans: planned acts -> ServiceRequest; the plan itself -> CarePlan; outcomes linked to their goals.
+"""Plans: planned acts -> ServiceRequest, done interventions -> Procedure, the plan -> CarePlan; outcomes and goals.
 
 Source: C-CDA R2.1 Plan of Treatment, Care Plan document; US Core 6.1.0; PCO 1.0.0, pco-care-plan. No map is published.
 """
 
+from dataclasses import dataclass
+
 from mappers.cda import dialect
 from mappers.cda.claims import claim
-from mappers.cda.context import Document, Resource, account, folded
+from mappers.cda.compiled import Kept
+from mappers.cda.context import Document, Resource, codes, folded
 from mappers.cda.datatypes import text
+from mappers.cda.medications import medication
 from mappers.cda.narrative import narrative
+from mappers.cda.observations import plain
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, has_template, inside
-from mappers.cda.people import author
+from mappers.cda.paths import each, first, has_template, qualified
+from mappers.cda.people import author, performers
+from mappers.cda.procedures import procedure
 from mappers.cda.times import bounds
 from profiles.canonical import CARE_PLAN_CATEGORY, GOAL_ACHIEVEMENT, PCO
 
 PLANNED_MOODS = frozenset({"INT", "RQO", "PRMS", "PRP", "ARQ", "APT"})
 _PLAN_SECTIONS = ("18776-5", "51847-2", "62387-6")
 _CARE_PLAN = ("52521-2", "2.16.840.1.113883.10.20.22.1.15")
-_MEDICINES = ("substanceAdministration", "supply")
-_INTERVENTIONS = ("2.16.840.1.113883.10.20.22.4.131", "2.16.840.1.113883.10.20.22.4.146")
-_PROGRESS = "2.16.840.1.113883.10.20.22.4.110"
-_ACHIEVED = "390802008"  # goal achieved; the other codes of Progress Toward Goal have no agreed FHIR code
-_HANDLED = frozenset({"author", "performer", "entryRelationship[@typeCode='RSON']"})
+_ROOT = "2.16.840.1.113883.10.20.22."
+_INTERVENTIONS = (f"{_ROOT}4.131", f"{_ROOT}4.146")
+_REFERENCE, _HANDOFF = f"{_ROOT}4.122", f"{_ROOT}4.141"
+_REQUESTERS = ("Practitioner", "PractitionerRole", "Organization", "Patient", "RelatedPerson", "Device")
+_RELATION, _MEDICINE, _SUPPLY = (
+    qualified("entryRelationship"),
+    qualified("substanceAdministration"),
+    qualified("supply"),
+)
+_SHOWN = "entryRelationship[@typeCode='SPRT']/observation"
+_EVALUATES = "entryRelationship[@typeCode='GEVL']"
+_LINKED = ("Condition", "Goal", "Observation", "ServiceRequest", "MedicationRequest", "Procedure")
+_POINTING = ("entryRelationship[@typeCode='REFR']/act", "entryRelationship[@typeCode='RSON']/act")
+_PROGRESS = f"{_ROOT}4.110"
 
 
-def planned(node: Node, document: Document) -> list[str]:
-    """A planned act, observation, procedure or encounter -> ServiceRequest; intervention acts are opened."""
-    if node.tag.rpartition("}")[2] in _MEDICINES:
-        document.leave(node, "left", reason="Planned medication is no part of what ACCESS reports.")
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What an entry made, and the acts in it that point at other entries by id."""
+
+    made: tuple[str, ...]
+    acts: tuple[Node, ...]
+
+
+def planned(node: Node, document: Document) -> list[Pointer]:
+    """A planned act -> ServiceRequest or MedicationRequest, a done one -> Procedure; interventions are opened."""
+    if node.tag == _SUPPLY:
+        document.leave(node, "left", reason="Planned supplies are no part of what ACCESS reports.")
         return []
-    made = [found for one in _inner(node) for found in planned(one, document)]
-    if made:
-        return made  # an intervention act around planned acts says nothing more than they do
-    if node.get("moodCode") not in PLANNED_MOODS:
-        document.leave(node, "left", reason="An intervention that took place is no part of what ACCESS reports.")
+    if has_template(node, _HANDOFF):
+        document.leave(node, "left", reason="A handoff is a message that was or will be sent, no activity of care.")
         return []
-    request = _request(node, document)
-    return [request] if request else []
+    if has_template(node, *_INTERVENTIONS):
+        return _opened(node, document)
+    made = _activity(node, document)
+    acts = tuple(one for path in _POINTING for one in each(path)(node))
+    return [Pointer((made,), acts)] if made else []
 
 
-def _inner(node: Node) -> list[Node]:
-    """The planned statements inside an intervention act."""
-    if not has_template(node, *_INTERVENTIONS):
-        return []
-    parts = [one for relation in each("entryRelationship")(node) for one in relation if isinstance(one, Node)]
-    return [one for one in parts if one.get("moodCode") in PLANNED_MOODS]
+def _activity(node: Node, document: Document) -> str | None:
+    if node.tag == _MEDICINE:
+        return medication(node, document)
+    if node.get("moodCode") in PLANNED_MOODS:
+        return _request(node, document)
+    if node.tag.endswith("}observation"):
+        return plain(node, document, kind="survey")
+    return procedure(node, document)
+
+
+def _opened(node: Node, document: Document) -> list[Pointer]:
+    """An intervention act: its activities, and what it points at; one that holds none is an activity itself."""
+    inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
+    pointers = tuple(one for one in inner if has_template(one, _REFERENCE))
+    found = [one for act in inner if act not in pointers for one in planned(act, document)]
+    if not found:
+        made = _activity(node, document)
+        return [Pointer((made,), pointers)] if made else []
+    return [*found, Pointer(tuple(one for each_ in found for one in each_.made), pointers)]
+
+
+def point(pointer: Pointer, document: Document) -> None:
+    """reasonReference and supportingInfo of a request: the conditions and goals whose ids its entry points at."""
+    for act in pointer.acts:
+        if not document.linked(act, *_LINKED):
+            document.unread(act)
+    reasons = [one for act in pointer.acts for one in document.linked(act, "Condition")]
+    goals = [one for act in pointer.acts for one in document.linked(act, "Goal")]
+    for reference in pointer.made:
+        resource = document.made[reference]
+        if reasons and resource["resourceType"] in ("ServiceRequest", "Procedure", "MedicationRequest"):
+            resource["reasonReference"] = [{"reference": one} for one in dict.fromkeys(reasons)]
+        if goals and resource["resourceType"] in ("ServiceRequest", "MedicationRequest"):
+            name = "supportingInfo" if resource["resourceType"] == "ServiceRequest" else "supportingInformation"
+            resource[name] = [{"reference": one} for one in dict.fromkeys(goals)]
 
 
 def _request(node: Node, document: Document) -> str | None:
-    resource = dialect.apply("request", node, document=document, kind="ServiceRequest")
-    words = first("text")(node)
-    told = text(words, document) if words is not None else None
+    resource, kept = dialect.apply("request", node, document=document, kind="ServiceRequest")
+    told = text(kept["text"][0], document) if "text" in kept else None
     if "code" not in resource and told:
         resource["code"] = {"text": told}
     if "code" not in resource:
@@ -59,13 +110,16 @@ def _request(node: Node, document: Document) -> str | None:
         )
         return None
     resource.setdefault("status", "unknown")
+    if node.get("negationInd") == "true":
+        resource["doNotPerform"] = True
     resource["subject"] = {"reference": document.patient_reference}
-    writer = first("author")(node)
-    who = author(writer, document) if writer is not None else None
-    if who:
+    who = author(kept["author"][0], document) if "author" in kept else None
+    if who and who.partition("/")[0] in _REQUESTERS:
         resource["requester"] = {"reference": who}
+    people = performers(kept, document)
+    if people:
+        resource["performer"] = people
     claim(resource, "us-core-servicerequest")
-    account(node, document, read=dialect.reads("request"), handled=_HANDLED)
     return document.add(resource, node)
 
 
@@ -76,7 +130,7 @@ def is_care_plan(root: Node) -> bool:
 
 def care_plan(document: Document) -> None:
     """The document's plan sections, or a whole Care Plan document -> one CarePlan with its narrative."""
-    sections = inside(document.root, "section")
+    sections = document.sections
     whole = is_care_plan(document.root)
     planning = sections if whole else [one for one in sections if first("code/@code")(one) in _PLAN_SECTIONS]
     told = narrative(*[block for one in planning for block in each("text")(one)])
@@ -100,34 +154,41 @@ def care_plan(document: Document) -> None:
 def _contents(resource: Resource, document: Document, *, planning: list[Node]) -> None:
     """Goals, activities and concerns that stand in the plan's own sections."""
     inside = {key for one in planning for key in document.made_in.get(one, ())}
-    made = [reference for reference in document.references() if reference in inside]
+    made = [reference for reference in document.made if reference in inside]
     for kind, name in (("Condition", "addresses"), ("Goal", "goal")):
         found = [{"reference": one} for one in made if one.startswith(f"{kind}/")]
         if found:
             resource[name] = found
-    requests = [{"reference": {"reference": one}} for one in made if one.startswith("ServiceRequest/")]
+    requests = [{"reference": {"reference": one}} for one in made if one.partition("/")[0] in _ACTIVITIES]
     if requests:
         resource["activity"] = requests
 
 
+_ACTIVITIES = ("ServiceRequest", "MedicationRequest")
+
+
 def _all_pco_goals(resource: Resource, document: Document) -> bool:
     """pco-care-plan: its goals are PCO goals."""
-    known = {f"Goal/{one['id']}": one for one in document.resources if one["resourceType"] == "Goal"}
-    goals = (known[one["reference"]] for one in resource["goal"])
+    goals = (document.made[one["reference"]] for one in resource["goal"])
     return all(PCO("pco-goal-profile") in one.get("meta", {}).get("profile", ()) for one in goals)
 
 
-def outcome(node: Node, reference: str, *, document: Document) -> None:
+def outcome(reference: str, kept: Kept, *, document: Document) -> None:
     """An outcome observation: focus on the goal that it evaluates, and that goal's achievement."""
-    goals = [found for one in _evaluated(node) for found in document.linked(one, "Goal")]
-    known = {f"{one['resourceType']}/{one['id']}": one for one in document.resources}
+    goals = [found for one in kept.get(_EVALUATES, ()) for found in document.linked(one, "Goal")]
     if goals:
-        known[reference]["focus"] = [{"reference": one} for one in dict.fromkeys(goals)]
-    progress = [one for one in each("entryRelationship/observation")(node) if has_template(one, _PROGRESS)]
-    if any(first("value/@code")(one) == _ACHIEVED for one in progress):
+        document.made[reference]["focus"] = [{"reference": one} for one in dict.fromkeys(goals)]
         for one in goals:
-            known[one]["achievementStatus"] = {"coding": [{"system": GOAL_ACHIEVEMENT, "code": "achieved"}]}
+            _evidence(document.made[one], reference)
+    for progress in kept.get(_SHOWN, ()):
+        code = codes()["goal-progress"].get(first("value/@code")(progress) or "")
+        if code is None or not goals or not has_template(progress, _PROGRESS):
+            document.unread(progress)
+            continue
+        for one in goals:
+            document.made[one]["achievementStatus"] = {"coding": [{"system": GOAL_ACHIEVEMENT, "code": code}]}
 
 
-def _evaluated(node: Node) -> list[Node]:
-    return [one for relation in each("entryRelationship[@typeCode='GEVL']")(node) for one in relation]
+def _evidence(goal: Resource, reference: str) -> None:
+    """Goal.outcomeReference: what the goal came to."""
+    goal.setdefault("outcomeReference", []).append({"reference": reference})

@@ -7,33 +7,39 @@ from typing import Any
 
 from mappers.cda import dialect
 from mappers.cda.claims import claim
-from mappers.cda.context import Document, Resource, account, codes, identifiers
+from mappers.cda.compiled import Kept
+from mappers.cda.context import Document, Resource, codes, identifiers
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, has_template
+from mappers.cda.paths import each, first, has_template, qualified
 from mappers.cda.people import author
 from profiles.canonical import CONDITION_CATEGORY, CONDITION_CLINICAL
 
 _HEALTH_CONCERN = "http://hl7.org/fhir/us/core/CodeSystem/condition-category"
+_RECORDERS = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson")
 _OBSERVATION = "2.16.840.1.113883.10.20.22.4.4"
+_TAG, _RELATION = qualified("observation"), qualified("entryRelationship")
 _ENDED = {"inactive", "resolved", "remission"}
 _ANY_PROBLEM = {"55607006", "404684003", "64572001"}  # problem, finding, disease: "no problem" when negated
-_HANDLED = frozenset({"entryRelationship[@typeCode='REFR']", "effectiveTime", "statusCode", "author"})
 
 
 def problem(node: Node, document: Document, *, kind: str) -> list[str]:
     """A concern act, or a problem observation standing alone -> Conditions; `kind` is the category code."""
-    if node.tag.endswith("}observation"):
+    if node.tag == _TAG:
         found = _condition(node, None, document=document, kind=kind)
         return [found] if found else []
     made: list[str] = []
-    inner = [one for one in each("entryRelationship/observation")(node) if _states(one)]
-    for one in inner:
+    inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
+    stating = [one for one in inner if one.tag == _TAG and _states(one)]
+    for one in stating:
         found = _condition(one, node, document=document, kind=kind)
         if found is not None:
             made.append(found)
             for key in identifiers(node):
                 document.by_id.setdefault(key, []).append(found)
-    if not inner:
+    for one in inner:
+        if one not in stating and not _points(one):
+            document.unread(one)
+    if not stating:
         document.leave(node, "bad", reason="The concern holds no problem observation: there is nothing to map.")
     elif not made:
         document.at(node).inform("The concern names no problem that is present.")
@@ -47,27 +53,39 @@ def _states(node: Node) -> bool:
     return node.get("classCode") == "OBS" and first("value/@code")(node) is not None and not each("templateId")(node)
 
 
+def _points(node: Node) -> bool:
+    """Whether an act says nothing but the id of another entry (4.122)."""
+    return node.tag != _TAG and has_template(node, "2.16.840.1.113883.10.20.22.4.122")
+
+
 def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -> str | None:
-    document.at(node)
     if node.get("negationInd") == "true" and first("value/@code")(node) in _ANY_PROBLEM:
         document.leave(node, "left", reason="It states that no problem is known; no Condition is made of it.")
         return None
-    resource = dialect.apply("condition", node, document=document, kind="Condition")
+    resource, kept = dialect.apply("condition", node, document=document, kind="Condition")
     if "code" not in resource:
         document.leave(node, "bad", reason="The problem has neither code nor text.")
         return None
+    if "onsetDateTime" in resource:
+        resource.pop("onsetAge", None)
     _status(resource, node, act=act, document=document)
     system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
     resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
     resource["subject"] = {"reference": document.patient_reference}
-    writer = first("author")(node)
-    who = author(writer, document) if writer is not None else None
-    if who and who.partition("/")[0] in ("Practitioner", "Patient"):
-        resource["recorder"] = {"reference": who}
+    record(resource, kept, document=document)
     diagnosis = kind == "encounter-diagnosis"
-    claim(resource, f"us-core-condition-{'encounter-diagnosis' if diagnosis else 'problems-health-concerns'}")
-    account(node, document, read=dialect.reads("condition"), handled=_HANDLED)
+    claim(
+        resource, "us-core-condition-encounter-diagnosis" if diagnosis else "us-core-condition-problems-health-concerns"
+    )
     return document.add(resource, node)
+
+
+def record(resource: Resource, kept: Kept, *, document: Document) -> None:
+    """recorder, from the statement's first author."""
+    if "author" in kept:
+        who = author(kept["author"][0], document)
+        if who and who.partition("/")[0] in _RECORDERS:
+            resource["recorder"] = {"reference": who}
 
 
 def _status(resource: Resource, node: Node, *, act: Node | None, document: Document) -> None:

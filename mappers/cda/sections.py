@@ -1,6 +1,6 @@
 """The body: which reader takes which entry, and an account of those that none takes.
 
-Order: assessment scales anywhere, goals by mood, plans by mood, then the statement's template, then its section.
+Order: assessment scales anywhere, goals by mood, the statement's template, plans by mood, then its section.
 Tables: tables/sections.toml. Source: C-CDA R2.1; C-CDA on FHIR 2.0.0.
 """
 
@@ -9,19 +9,53 @@ from functools import cache
 from typing import Any
 
 from mappers import engine
+from mappers.cda.allergies import allergy
 from mappers.cda.assessments import assessment, scales
-from mappers.cda.context import Document
+from mappers.cda.compiled import Kept
+from mappers.cda.context import Document, identifiers
+from mappers.cda.dialect import apply
 from mappers.cda.encounters import encounter
-from mappers.cda.goals import goal, link
-from mappers.cda.observations import Pressure, finish, plain, results, vitals
+from mappers.cda.goals import Aim, goal, link
+from mappers.cda.medications import immunization, medication
+from mappers.cda.notes import note
+from mappers.cda.observations import is_timed, plain
 from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, inside
+from mappers.cda.paths import grouped, inside, qualified
 from mappers.cda.people import author
-from mappers.cda.plans import PLANNED_MOODS, outcome, planned
+from mappers.cda.plans import PLANNED_MOODS, Pointer, outcome, planned, point
 from mappers.cda.problems import problem
+from mappers.cda.procedures import procedure
+from mappers.cda.results import results
+from mappers.cda.vitals import Reading, finish, vitals
 
 _ROOT = "2.16.840.1.113883.10.20.22."
-_FACTS = {"observation", "organizer", "act", "encounter", "procedure"}
+_V3 = "{urn:hl7-org:v3}"
+_AUTHOR, _TEMPLATE, _RELATION = qualified("author"), qualified("templateId"), qualified("entryRelationship")
+_OBSERVATION, _ORGANIZER, _ACT = qualified("observation"), qualified("organizer"), qualified("act")
+_ADMINISTRATION = qualified("substanceAdministration")
+_STATEMENTS = frozenset(qualified(name) for name in ("observation", "organizer", "act", "encounter", "procedure"))
+_MEASURED = frozenset({_OBSERVATION, _ORGANIZER})
+_TAGS: dict[str, frozenset[str]] = {  # the statements that a reader takes; the others take any
+    "observation": _MEASURED,
+    "vitals": _MEASURED,
+    "results": _MEASURED,
+    "problem": frozenset({_OBSERVATION, _ACT}),
+    "allergy": frozenset({_OBSERVATION, _ACT}),
+    "medication": frozenset({_ADMINISTRATION, _ACT}),
+    "immunization": frozenset({_ADMINISTRATION}),
+    "encounter": frozenset({qualified("encounter")}),
+    "procedure": frozenset({qualified("procedure"), _ACT}),
+    "note": frozenset({_ACT}),
+    "planned": _STATEMENTS | {_ADMINISTRATION, qualified("supply")},
+}
+_FACTS = frozenset(
+    ("vitals", "results", "problem", "observation", "encounter", "procedure", "allergy", "immunization", "medication")
+)
+_CONDITIONS = ("problem-list-item", "health-concern", "encounter-diagnosis")
+_TIMES = ("effectiveDateTime", "effectivePeriod")
+_NARRATIVE = "The section has narrative only: it is kept in the document itself."
+_EMPTY = "The section says that it has no information (nullFlavor)."
+_UNKNOWN = "No rule maps this kind of entry; it is kept in the document itself."
 
 
 @cache
@@ -32,16 +66,22 @@ def _rules() -> dict[str, Any]:
 class Body:
     """One reading of all sections. Kept between entries: pressures without their other half, goals and outcomes."""
 
-    def __init__(self, document: Document, writers: list[str]) -> None:
+    def __init__(self, document: Document, writers: list[str], *, scaled: bool) -> None:
         self.document = document
         self.writers = writers
-        self.scales = {node: node for node in scales(document.root)}
-        self.pressures: list[Pressure] = []
-        self.goals: list[tuple[Node, str]] = []
-        self.outcomes: list[tuple[Node, str]] = []
+        self.scales = dict.fromkeys(scales(document.root)) if scaled else {}
+        self.pressures: list[Reading] = []
+        self.aims: list[Aim] = []
+        self.outcomes: list[tuple[str, Kept]] = []
+        self.pointers: list[Pointer] = []
         self.written: dict[str, list[str]] = {}  # author's reference -> resources that rest on the author
         self.readers: dict[str, Callable[[Node, str], None]] = {
             "problem": self._problem,
+            "allergy": self._allergy,
+            "medication": self._medication,
+            "immunization": self._immunization,
+            "procedure": self._procedure,
+            "note": self._note,
             "encounter": self._encounter,
             "vitals": self._vitals,
             "results": self._results,
@@ -52,53 +92,61 @@ class Body:
 
     def read(self) -> None:
         """Reads every section, then links what points across sections."""
-        for section in inside(self.document.root, "section"):
+        for section in self.document.sections:
             self._section(section)
         self.document.entry_targets = []
         finish(self.pressures, self.document)
         self._book(self.writers)
-        known = {f"{one['resourceType']}/{one['id']}": one for one in self.document.resources}
-        for node, reference in self.goals:
-            link(node, known[reference], document=self.document)
-        for node, reference in self.outcomes:
-            outcome(node, reference, document=self.document)
+        for aim in self.aims:
+            link(aim, self.document)
+        for reference, kept in self.outcomes:
+            outcome(reference, kept, document=self.document)
+        for pointer in self.pointers:
+            point(pointer, self.document)
 
     def _section(self, section: Node) -> None:
-        code = first("code/@code")(section) or ""
-        rule = _rules()["section"].get(code, {})
-        entries = each("entry")(section)
-        if section.get("nullFlavor") and not entries:
-            self.document.leave(section, "left", reason="The section says that it has no information (nullFlavor).")
-        elif not entries and not each("component/section")(section):
-            self.document.leave(
-                section, "left", reason="The section has narrative only: it is kept in the document itself."
-            )
-        writers = self._authors(section) or self.writers
+        document, parts = self.document, grouped(section)
+        entries = parts.get("entry", [])
+        if not entries:
+            if not any("section" in grouped(one) for one in parts.get("component", ())):
+                reason = _EMPTY if section.get("nullFlavor") else _NARRATIVE
+                document.leave(section, "left", reason=reason)
+            return
+        code = parts["code"][0].get("code") if "code" in parts else None
+        rule = _rules()["section"].get(code or "", {})
+        writers = self._authors(parts.get("author", [])) or self.writers
+        made: list[str] = []
         for entry in entries:
-            self.document.entry_targets = []
-            for statement in entry.iterchildren("{urn:hl7-org:v3}*"):
-                self._statement(statement, rule)
-                self._book(self._authors(statement) or writers)
-            self.document.made_in.setdefault(section, []).extend(self.document.entry_targets)
+            document.entry_targets = []
+            for statement in entry:
+                if statement.tag != _TEMPLATE:
+                    self._statement(statement, rule)
+                    self._book(self._authors(statement.iterchildren(_AUTHOR)) or writers)
+            made += document.entry_targets
+        document.made_in[section] = made
 
-    def _authors(self, node: Node) -> list[str]:
-        found = [author(one, self.document) for one in each("author")(node)]
-        return list(dict.fromkeys(one for one in found if one))
+    def _authors(self, nodes: Any) -> list[str]:
+        found = [author(one, self.document) for one in nodes]
+        return list(dict.fromkeys(one for one in found if one)) if found else []
 
     def _book(self, writers: list[str]) -> None:
-        for one in writers[:1] or [""]:
-            self.written.setdefault(one, []).extend(self.document.entry_targets)
+        targets = self.document.entry_targets
+        if targets:
+            self.written.setdefault(writers[0] if writers else "", []).extend(targets)
 
     def _statement(self, node: Node, rule: dict[str, str]) -> None:
         """Gives one statement to its reader, or books it."""
-        nested = [one for one in inside(node, "observation") if one in self.scales]
-        for one in nested:
-            assessment(self.scales.pop(one), self.document)
-        if node in nested:
-            return
+        if self.scales:
+            nested = [one for one in inside(node, "observation") if one in self.scales]
+            for one in nested:
+                del self.scales[one]
+                self.document.taken.add(one)
+                assessment(one, self.document)
+            if node in nested:
+                return
         name = self._reader(node, rule)
         if name is None:
-            reason = rule.get("left", "No rule maps this kind of entry; it is kept in the document itself.")
+            reason = rule.get("left", _UNKNOWN)
             self.document.leave(node, "left" if "left" in rule else "unknown", reason=reason)
             return
         self.document.at(node)
@@ -108,54 +156,89 @@ class Body:
         mood = node.get("moodCode")
         if mood == "GOL":
             return "goal"
-        for template in node.iterchildren("{urn:hl7-org:v3}templateId"):
-            found: str | None = _rules()["templates"].get((template.get("root") or "").removeprefix(_ROOT))
-            if found:
-                return found
+        templates = _rules()["templates"]
+        for template in node.iterchildren(_TEMPLATE):
+            found: str | None = templates.get((template.get("root") or "").removeprefix(_ROOT))
+            if found and node.tag in _TAGS.get(found, (node.tag,)):
+                return "planned" if mood in PLANNED_MOODS and found in _FACTS else found
         if "left" in rule:
             return None
         if mood in PLANNED_MOODS:
             return "planned"
-        return rule.get("reader") if node.tag.rpartition("}")[2] in _FACTS else None
+        reader = rule.get("reader")
+        return reader if reader and node.tag in _TAGS.get(reader, _STATEMENTS) else None
 
+    # --- readers: one entry's statement and its section's category --------------------------------------------------
     def _problem(self, node: Node, category: str) -> None:
-        kinds = ("problem-list-item", "health-concern", "encounter-diagnosis")
-        problem(node, self.document, kind=category if category in kinds else "problem-list-item")
+        problem(node, self.document, kind=category if category in _CONDITIONS else "problem-list-item")
+
+    def _allergy(self, node: Node, _category: str) -> None:
+        allergy(node, self.document)
+
+    def _medication(self, node: Node, _category: str) -> None:
+        """An admission or discharge medication act holds the medication."""
+        if node.tag != _ACT:
+            medication(node, self.document)
+            return
+        inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
+        for one in inner:
+            if one.tag.endswith("}substanceAdministration"):
+                self._under(medication(one, self.document), node)
+            else:
+                self.document.unread(one)
+
+    def _under(self, reference: str | None, act: Node) -> None:
+        """An act around one statement: its id means the statement."""
+        for key in identifiers(act) if reference else ():
+            self.document.by_id.setdefault(key, []).append(reference or "")
+
+    def _immunization(self, node: Node, _category: str) -> None:
+        immunization(node, self.document)
+
+    def _procedure(self, node: Node, _category: str) -> None:
+        procedure(node, self.document)
+
+    def _note(self, node: Node, _category: str) -> None:
+        note(node, self.document)
 
     def _encounter(self, node: Node, _category: str) -> None:
-        if node.tag.endswith("}encounter"):
-            encounter(node, self.document)
-        else:
-            self.document.leave(node, "unknown", reason="An entry of the encounters section that is no encounter.")
+        encounter(node, self.document)
 
     def _vitals(self, node: Node, _category: str) -> None:
-        if node.tag.rpartition("}")[2] in ("organizer", "observation"):
-            self.pressures += vitals(node, self.document)
-        else:
-            self.document.leave(node, "unknown", reason="An entry of the vital signs section that is no observation.")
+        self.pressures += vitals(node, self.document)
 
     def _results(self, node: Node, _category: str) -> None:
-        if node.tag.rpartition("}")[2] in ("organizer", "observation"):
-            results(node, self.document)
-        else:
-            self.document.leave(node, "unknown", reason="An entry of the results section that is no observation.")
+        results(node, self.document)
 
     def _goal(self, node: Node, _category: str) -> None:
-        reference = goal(node, self.document)
-        if reference:
-            self.goals.append((node, reference))
+        aim = goal(node, self.document)
+        if aim is not None:
+            self.aims.append(aim)
 
     def _planned(self, node: Node, _category: str) -> None:
-        planned(node, self.document)
+        self.pointers += planned(node, self.document)
 
     def _observation(self, node: Node, category: str) -> None:
-        nodes = each("component/observation")(node) if node.tag.endswith("}organizer") else [node]
-        for one in nodes:
-            if not one.tag.endswith("}observation"):
-                self.document.leave(
-                    one, "unknown", reason="No rule maps this kind of entry; it is kept in the document itself."
-                )
-                continue
-            reference = plain(one, self.document, kind=category or "survey")
-            if reference:
-                self.outcomes.append((one, reference))
+        if node.tag == _ORGANIZER:
+            self._members(node, category)
+            return
+        kept: Kept = {}
+        reference = plain(node, self.document, kind=category or "survey", wanted=kept)
+        if reference:
+            self.outcomes.append((reference, kept))
+
+    def _members(self, node: Node, category: str) -> None:
+        """An organizer of functional or mental status: its observations, with its time where they have none."""
+        panel, kept = apply("panel", node, document=self.document, kind="Observation")
+        for component in kept.get("component", ()):
+            for inner in component:
+                if inner.tag != _OBSERVATION:
+                    self.document.unread(inner)
+                    continue
+                found: Kept = {}
+                reference = plain(inner, self.document, kind=category or "survey", wanted=found)
+                if reference:
+                    self.outcomes.append((reference, found))
+                    resource = self.document.made[reference]
+                    if not is_timed(resource):
+                        resource |= {name: panel[name] for name in _TIMES if name in panel}

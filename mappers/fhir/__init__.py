@@ -81,7 +81,7 @@ def _finished(placed: list[Place], subject: Subject, rest: Conversion, *, source
 
 def _scores(kept: list[Resource]) -> tuple[list[Resource], list[Issue]]:
     """The PCO scores of the responses to instruments, and what their answers lack; a score that was sent is enough."""
-    sent = {(coding.get("code"), one.get("effectiveDateTime")) for one in kept for coding in _codings(one)}
+    sent = {(text(code.get("code")), text(one.get("effectiveDateTime"))) for one in kept for code in _codings(one)}
     made: list[Resource] = []
     issues: list[Issue] = []
     for response in kept:

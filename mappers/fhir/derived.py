@@ -44,6 +44,7 @@ class _Rule:
 
 @cache
 def limits() -> _Rule:
+    """The row [derived-BMI] of tables/measures.toml."""
     row = read_table("measures.toml")["derived-BMI"]
     bounds = {name: Decimal(row[name]) for name in ("shortest", "tallest", "lightest", "heaviest")}
     return _Rule(row["height"], row["weight"], row["days_apart"], **bounds)

@@ -14,7 +14,7 @@ from mappers.hl7v2.context import MessageContext
 from mappers.hl7v2.observations import Group, finish, observe
 from mappers.hl7v2.parse import Segment
 from mappers.hl7v2.people import practitioner
-from mappers.hl7v2.questionnaires import respond
+from mappers.hl7v2.questionnaires import instrument_of, respond
 from mappers.hl7v2.reports import close_report, open_group
 from mappers.hl7v2.rules import Rule, name_of, rules
 
@@ -159,6 +159,9 @@ class Assembly:
 
     def _close_group(self) -> None:
         group, self.group = self.group, Group()
+        if group.answers and instrument_of(group) is None:  # questions of a form that nobody named
+            group.findings = sorted((*group.findings, *group.answers), key=lambda finding: finding.number)
+            group.answers = []
         findings = finish(group, self.context)
         if group.answers:
             response = respond(group, self.context)

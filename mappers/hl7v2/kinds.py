@@ -32,7 +32,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A questionnaire whose items arrive as OBX. Items and total are LOINC codes."""
+    """A questionnaire whose items arrive as OBX. Items and total are LOINC codes. `summed`: the total is their sum."""
 
     name: str
     panel: str
@@ -40,6 +40,7 @@ class Instrument:
     items: tuple[str, ...]
     unscored: tuple[str, ...]
     total: str
+    summed: bool = True
 
 
 def _pinned(name: str | None) -> str | None:

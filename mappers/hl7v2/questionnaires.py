@@ -29,7 +29,7 @@ _STATUS = {
 
 def respond(group: Group, context: MessageContext) -> Resource | None:
     """The QuestionnaireResponse of a group with items; its score, if it came, is linked and checked."""
-    instrument = _instrument(group)
+    instrument = instrument_of(group)
     if instrument is None:
         return None
     score = next((each for each in group.findings if each.kind.loinc == instrument.total), None)
@@ -43,7 +43,7 @@ def respond(group: Group, context: MessageContext) -> Resource | None:
         "questionnaire": instrument.questionnaire,
         "status": _STATUS.get(first.fields[11], "completed"),
         "subject": dict(context.subject),
-        "item": _items(group, score),
+        "item": _items(group, score, instrument),
     }
     if when:
         made["authored"] = when
@@ -54,32 +54,38 @@ def respond(group: Group, context: MessageContext) -> Resource | None:
     return made
 
 
-def _instrument(group: Group) -> Instrument | None:
-    """By the panel's code, else by the first item that only one instrument has."""
+def instrument_of(group: Group) -> Instrument | None:
+    """By the panel's code, else by an item that only one instrument has, else by all items of one; None: not told.
+
+    PROMIS forms and adaptive tests share their items: a few of them are no instrument, but single Observations.
+    """
     known = instruments().values()
     for each in known:
         if f"{each.panel}^" in group.panel:
             return each
     codes = {finding.kind.loinc for finding in group.answers}
-    return next((each for each in known if codes & set(each.items)), None)
+    summed = next((each for each in known if each.summed and codes & set(each.items)), None)
+    whole = [each for each in known if not each.summed and codes >= set(each.items)]
+    return summed or max(whole, key=lambda each: len(each.items), default=None)
 
 
-def _items(group: Group, score: Finding | None) -> list[dict[str, Any]]:
-    return [_item(finding) for finding in (*group.answers, *([score] if score else []))]
+def _items(group: Group, score: Finding | None, instrument: Instrument) -> list[dict[str, Any]]:
+    return [_item(finding, instrument) for finding in (*group.answers, *([score] if score else []))]
 
 
-def _item(finding: Finding) -> dict[str, Any]:
+def _item(finding: Finding, instrument: Instrument) -> dict[str, Any]:
     """One item; the linkId is that of LOINC's own form: a slash and the code."""
     made: dict[str, Any] = {"linkId": f"/{finding.kind.loinc}"}
     code = finding.resource["code"]
     words = code.get("text") or next((each["display"] for each in code["coding"] if "display" in each), None)
     if words and words != finding.kind.loinc:
         made["text"] = words
-    answer = _answer(finding.resource)
+    answer = _answer(finding.resource, counted=instrument.summed)
     return {**made, "answer": [answer]} if answer else made
 
 
-def _answer(resource: Resource) -> dict[str, Any] | None:
+def _answer(resource: Resource, *, counted: bool = True) -> dict[str, Any] | None:
+    """The answer of an item; `counted`: with what its code counts."""
     if "valueQuantity" in resource:
         return (
             {"valueDecimal": resource["valueQuantity"]["value"]}
@@ -94,7 +100,7 @@ def _answer(resource: Resource) -> dict[str, Any] | None:
     if "coding" not in concept:
         return {"valueString": concept["text"]}
     coding = dict(concept["coding"][0])
-    ordinal = ordinals().get(coding["code"]) if coding.get("system") == canonical.LOINC else None
+    ordinal = ordinals().get(coding["code"]) if counted and coding.get("system") == canonical.LOINC else None
     if ordinal is not None:
         coding = {"extension": [{"url": _ORDINAL, "valueDecimal": Decimal(ordinal)}], **coding}
     return {"valueCoding": coding}
@@ -102,7 +108,7 @@ def _answer(resource: Resource) -> dict[str, Any] | None:
 
 def _check_total(instrument: Instrument, group: Group, score: Finding, context: MessageContext) -> None:
     counted = [_points(each.resource) for each in group.answers if each.kind.loinc in instrument.items]
-    total = score.resource.get("valueQuantity", {}).get("value")
+    total = score.resource.get("valueQuantity", {}).get("value") if instrument.summed else None
     if total is None or len(counted) != len(instrument.items) or None in counted:
         return
     if total != sum(points for points in counted if points is not None):

@@ -47,6 +47,8 @@ class NoAnswer:
 
 
 TOO_LONG, CUT_OFF = "too long", "cut off"
+# On every request. Nothing to unpack in an answer is nothing that can blow up.
+ALWAYS = {"User-Agent": "access-facade", "Accept-Encoding": "identity"}
 
 
 def transports(settings: Settings) -> dict[str, httpx2.AsyncBaseTransport]:
@@ -118,24 +120,26 @@ async def exchange(
     Once the head of an answer is here its status counts, even if the body never ends.
     """
     seconds = participant.cms.timeout_seconds
-    timeout = httpx2.Timeout(seconds, connect=min(10.0, seconds / 2))
-    plain = {**headers, "Accept-Encoding": "identity"}  # nothing to unpack, so nothing that can blow up
+    timeout = {"connect": min(10.0, seconds / 2), "read": seconds, "write": seconds, "pool": seconds}
     head: httpx2.Response | None = None
     try:
-        async with (
-            asyncio.timeout(seconds),
-            context.http.stream(
-                method, url, headers=plain, content=body, timeout=timeout, follow_redirects=False
-            ) as head,
-        ):
+        # Made here and not by the client, which would parse each URL twice more and merge headers that we do not have.
+        request = httpx2.Request(
+            method, url, headers={**headers, **ALWAYS}, content=body, extensions={"timeout": timeout}
+        )
+        async with asyncio.timeout(seconds):
+            head = await context.http.send(request, stream=True, follow_redirects=False)
             read = await _read(head)
-            return Answer(head.status_code, head.headers, read or b"", "" if read is not None else TOO_LONG)
+        return Answer(head.status_code, head.headers, read or b"", "" if read is not None else TOO_LONG)
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol) as failure:
         return NoAnswer(False, type(failure).__name__)
     except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as failure:
+        if head is None:
+            return NoAnswer(True, type(failure).__name__)
+        return Answer(head.status_code, head.headers, b"", CUT_OFF)
+    finally:
         if head is not None:
-            return Answer(head.status_code, head.headers, b"", CUT_OFF)
-        return NoAnswer(True, type(failure).__name__)
+            await head.aclose()
 
 
 async def _read(response: httpx2.Response) -> bytes | None:

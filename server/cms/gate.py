@@ -15,6 +15,7 @@ import msgspec
 from server.context import Context
 from server.domain.errors import Conflict, Deferred, StoreUnavailable, Temporary
 from server.domain.memory import Remembered
+from server.domain.submission import Operation
 from server.logs import get_logger
 from server.settings import Participant
 from server.store.base import Changeset
@@ -24,6 +25,7 @@ POSTS, STATUS, TOKEN = "post", "status", "token"
 PREFIX = "gate "  # before the gate's name, in Remembered.name
 TRIES = 20
 LONGEST = 3600.0  # seconds: nothing is held or queued for longer without looking again
+SEEN_SECONDS = 1.0
 BURST = 1.0  # seconds' worth of calls that may go at once
 
 log = get_logger()
@@ -41,6 +43,7 @@ class Rule:
 
 RULES = {TOKEN: Rule(1, 5, 2.0), POSTS: Rule(1, 1, 30.0), STATUS: Rule(1, 1, 30.0)}
 OPERATION = Rule(5, 5, 30.0)
+NAMES = (*RULES, *Operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,17 @@ async def enter(participant: Participant, name: str, context: Context, *, waited
         spread = 0.0 if capped else random.uniform(0.0, 10.0)  # noqa: S311 - spreads load, guards nothing
         raise Deferred(f"the gate {name} of {participant.entity_id} is shut", retry_after_seconds=wait + spread)
     return before.failures > 0
+
+
+async def enter_often(participant: Participant, name: str, context: Context) -> bool:
+    """As `enter`, for hundreds of calls a second: an open gate is taken to be open for another second."""
+    key, now = f"{PREFIX}{participant.entity_id} {name} open", context.clock.now().timestamp()
+    if 0.0 <= now - context.memory.get(key, -1.0) < SEEN_SECONDS:
+        return False
+    on_trial = await enter(participant, name, context)
+    if not on_trial:
+        context.memory[key] = now
+    return on_trial
 
 
 async def passed(participant: Participant, name: str, context: Context) -> None:

@@ -53,10 +53,11 @@ class _Poll:
     async def ask(self, url: str) -> Answer | NoAnswer:
         """Through the gate of the polls; a 401 is repeated once with a new token."""
         participant, context = self._participant, self._context
-        self._on_trial = await gate.enter(participant, gate.STATUS, context)
-        answer = await status(participant, url, await tokens.bearer(participant, context), context)
+        self._on_trial = await gate.enter_often(participant, gate.STATUS, context)
+        token = await tokens.bearer(participant, context)
+        answer = await status(participant, url, token, context)
         if isinstance(answer, Answer) and of_poll(answer.status) is Verdict.RENEW:
-            await tokens.forget(participant, context)
+            await tokens.forget(participant, token, context)
             answer = await status(participant, url, await tokens.bearer(participant, context), context)
         return answer
 

@@ -66,7 +66,9 @@ async def send(job: Job, context: Context) -> Changeset:
     submission = await _about_to_post(submission, context)
     answer = await _posted(submission, participant, token, job, context)
     if isinstance(answer, Answer) and of_post(answer.status) is Verdict.RENEW:
-        submission = await _renewed(submission, participant, context)
+        await tokens.forget(participant, token, context)
+        # The answer is counted; the repeat is a POST of its own.
+        submission = await _about_to_post(replace(submission, answers=submission.posts), context)
         token = await tokens.bearer(participant, context)
         answer = await _posted(submission, participant, token, job, context)
     await _at_the_gates(participant, submission.operation, answer, context)
@@ -127,12 +129,6 @@ async def _about_to_post(submission: Submission, context: Context) -> Submission
         sent_at=now,
         revision=submission.revision + 1,
     )
-
-
-async def _renewed(submission: Submission, participant: Participant, context: Context) -> Submission:
-    """After a 401: the token is dropped and the answer is counted; the repeat is a POST of its own."""
-    await tokens.forget(participant, context)
-    return await _about_to_post(replace(submission, answers=submission.posts), context)
 
 
 async def _after(

@@ -45,14 +45,20 @@ class TokenRefused(PeerUnavailable):
 
 async def bearer(participant: Participant, context: Context, *, fresh: bool = False) -> str:
     """A token that is good for the next call; `fresh`: one that no call has used. Raises Temporary."""
-    async with context.locks[f"token {participant.entity_id}"]:
+    name = f"token {participant.entity_id}"
+    seen: CmsToken | None = context.memory.get(name)
+    if seen is not None and not fresh and context.clock.now() < seen.renew_at:
+        return seen.token.decode("ascii")
+    async with context.locks[name]:
         kept = await context.store.get(CmsToken, participant_id=participant.entity_id)
-        if kept is not None and not fresh and context.clock.now() < kept.renew_at:
-            return kept.token.decode("ascii")
-        token, lifetime = await _obtained(participant, context)
-        with contextlib.suppress(Conflict):  # another worker was first: its token is as good
-            await context.store.commit(_kept(participant, token, lifetime, kept, context))
-        return token
+        if kept is None or fresh or context.clock.now() >= kept.renew_at:
+            token, lifetime = await _obtained(participant, context)
+            row = _row(participant, token, lifetime, context)
+            with contextlib.suppress(Conflict):  # another worker was first: its token is as good
+                await context.store.commit(_replacing(kept, row))
+            kept = row
+        context.memory[name] = kept
+        return kept.token.decode("ascii")
 
 
 async def _obtained(participant: Participant, context: Context) -> tuple[str, float]:
@@ -71,18 +77,25 @@ async def _obtained(participant: Participant, context: Context) -> tuple[str, fl
     return answer
 
 
-def _kept(participant: Participant, token: str, lifetime: float, kept: CmsToken | None, context: Context) -> Changeset:
+def _row(participant: Participant, token: str, lifetime: float, context: Context) -> CmsToken:
     # The guide's margin of 5 minutes would mean a new token for every call; a fifth of the lifetime is enough.
     margin = min(participant.cms.token_margin_seconds, lifetime / 5)
     renew_at = context.clock.now() + timedelta(seconds=max(lifetime - margin, 0.0))
-    row = CmsToken(participant_id=participant.entity_id, renew_at=renew_at, token=token.encode("ascii"))
+    return CmsToken(participant_id=participant.entity_id, renew_at=renew_at, token=token.encode("ascii"))
+
+
+def _replacing(kept: CmsToken | None, row: CmsToken) -> Changeset:
     return Changeset(insert=(row,)) if kept is None else Changeset(replace=(replace(row, revision=kept.revision),))
 
 
-async def forget(participant: Participant, context: Context) -> None:
-    """Drops the kept token: CMS answered 401 to it."""
+async def forget(participant: Participant, token: str, context: Context) -> None:
+    """Drops the token that CMS answered 401 to; not a newer one that another call has fetched since."""
+    refused = token.encode("ascii")
+    seen: CmsToken | None = context.memory.get(f"token {participant.entity_id}")
+    if seen is not None and seen.token == refused:
+        del context.memory[f"token {participant.entity_id}"]
     kept = await context.store.get(CmsToken, participant_id=participant.entity_id)
-    if kept is not None:
+    if kept is not None and kept.token == refused:
         with contextlib.suppress(Conflict):
             await context.store.commit(Changeset(delete=(kept,)))
 

@@ -16,7 +16,7 @@ import httpx2
 
 MAX_HEAD_BYTES = 64 * 1024
 BUFFER_BYTES = 256 * 1024  # unread answer, after which the connection is not read further
-IDLE_SECONDS, IDLE_CONNECTIONS = 30.0, 100
+IDLE_SECONDS, IDLE_CONNECTIONS = 60.0, 128
 
 
 class CmsTransport(httpx2.AsyncBaseTransport):

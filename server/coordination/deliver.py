@@ -15,7 +15,7 @@ from server.audit import record
 from server.context import Context
 from server.coordination import notification, resthook
 from server.coordination.channel import Answer, Outgoing, Sender, Verdict
-from server.coordination.subscriber import Subscriber, event_of, load, moved
+from server.coordination.subscriber import OF_SUBMISSION, Subscriber, event_of, load, moved
 from server.domain.audit import AuditEntry
 from server.domain.coordination import Delivery, DeliveryState
 from server.domain.errors import PeerUnavailable
@@ -93,7 +93,7 @@ async def deliver(job: Job, context: Context) -> Changeset:
         return Changeset(jobs=_jobs([ahead, delivery], at + timedelta(seconds=delay_seconds(ahead.attempts))))
     happened = await event_of(context, delivery, subscriber.status.content)
     if happened is None:
-        return await _abandoned(delivery, "The care update of this delivery is not stored any more.", context)
+        return await _abandoned(delivery, "What this delivery tells of is not stored any more.", context)
     body = notification.event(subscriber.status, happened, fhir_base=f"{context.settings.base_url}/fhir")
     answer = await _send(subscriber, body, context)
     return await _outcome(Attempt(subscriber, delivery, sha256(body).hexdigest(), answer, at), context)
@@ -102,7 +102,7 @@ async def deliver(job: Job, context: Context) -> Changeset:
 async def _send(subscriber: Subscriber, body: bytes, context: Context) -> Answer:
     """By the Subscription's channel, if its client may still be told."""
     status, channel = subscriber.status, subscriber.resource["channel"]
-    if not may_receive(context.settings, status.client_id, status.participant_id):
+    if not may_receive(context.settings, status.client_id, status.participant_id, status.topic):
         return Answer(verdict=Verdict.REFUSED, problem="The subscriber's client is no longer allowed to read updates.")
     outgoing = Outgoing(
         endpoint=channel["endpoint"],
@@ -128,7 +128,7 @@ async def _outcome(attempt: Attempt, context: Context) -> Changeset:
         wait = delay_seconds(delivery.attempts + 1, asked=answer.retry_after_seconds)
         again = Changeset(jobs=(_job(delivery, attempt.at + timedelta(seconds=wait)),))
         return _recorded(attempt, DeliveryState.PENDING) + again
-    text = f"A care update could not be delivered ({_said(answer)}). Reach the clinician by another channel."
+    text = f"{_what(delivery)} could not be delivered ({_said(answer)}). Reach the receiver by another channel."
     items = await work_item(
         context,
         participant_id=delivery.participant_id,
@@ -278,6 +278,10 @@ def _jobs(deliveries: Sequence[Delivery], due_at: datetime) -> tuple[NewJob, ...
 def _ended(subscriber: Subscriber, at: datetime) -> bool:
     end = subscriber.resource.get("end")
     return end is not None and datetime.fromisoformat(end) <= at
+
+
+def _what(delivery: Delivery) -> str:
+    return "A result of CMS" if delivery.care_update_id.startswith(OF_SUBMISSION) else "A care update"
 
 
 def _said(answer: Answer) -> str:

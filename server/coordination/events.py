@@ -55,7 +55,7 @@ async def events_bundle(
     Raises: Refused 404 if there is no such Subscription of the caller, or it may not be told any more.
     """
     status = await context.store.get(SubscriptionStatus, participant_id=participant_id, subscription_id=subscription_id)
-    allowed = status is not None and may_receive(context.settings, status.client_id, participant_id)
+    allowed = status is not None and may_receive(context.settings, status.client_id, participant_id, status.topic)
     if status is None or not allowed or not owns(context, caller_client_id, status):
         raise Refused(404, [error("not-found", "Subscription", "There is no Subscription with this id.")])
     rows = await context.store.find(

@@ -7,7 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from mappers.fhir.measures import measure_of, normalise
-from mappers.report import instrument_of, sections
+from mappers.instruments import cms_response
+from mappers.report import sections
 from profiles.canonical import PCO, unversioned
 from profiles.fhir_json import parse
 from server.context import Context
@@ -110,9 +111,11 @@ def _claims(resource: Resource) -> Iterable[str]:
 
 def _known(row: StoredResource, zone: ZoneInfo) -> Known | None:
     stored = parse(row.body)
-    answers = row.resource_type == "QuestionnaireResponse"
-    measure = instrument_of(stored) if answers else measure_of(stored)
-    comparable = stored if answers else normalise(stored)[0]
+    if row.resource_type == "QuestionnaireResponse":
+        form = cms_response(stored, base_url="urn:care-update")  # compared only: the form leaves in no document
+        measure, comparable = (form.instrument.measure, form.response) if form else (None, None)
+    else:
+        measure, comparable = measure_of(stored), normalise(stored)[0]
     if measure is None or comparable is None:
         return None
     reference = f"{row.resource_type}/{row.id}/{row.revision}"

@@ -10,10 +10,13 @@ from server.context import Context
 from server.coordination.notification import Event
 from server.domain.coordination import CareUpdate, Delivery, SubscriptionStatus
 from server.domain.resource import ResourceVersion, StoredResource
+from server.domain.submission import Submission
 from server.intake.resources import put
+from server.intake.subscription import topic_name
 from server.store.base import Changeset, Where
 
 Resource = dict[str, Any]
+OF_SUBMISSION = "submission/"  # begins a Delivery's `care_update_id` where it tells of a submission's result
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,14 @@ async def load(context: Context, participant_id: str, subscription_id: str) -> S
     return await _with_resource(context, status) if status else None
 
 
-async def of_participant(context: Context, participant_id: str) -> Sequence[Subscriber]:
-    """All subscribers of a participant that have not switched themselves off."""
+async def of_participant(context: Context, participant_id: str, topic: str) -> Sequence[Subscriber]:
+    """All subscribers of a participant to a topic (by its name) that have not switched themselves off."""
     rows = await context.store.find(
         SubscriptionStatus, Where("participant_id", "==", participant_id), order_by="subscription_id"
     )
-    found = [await _with_resource(context, row) for row in rows if row.status != "off"]
+    found = [
+        await _with_resource(context, row) for row in rows if row.status != "off" and topic_name(row.topic) == topic
+    ]
     return [subscriber for subscriber in found if subscriber is not None]
 
 
@@ -55,7 +60,9 @@ async def moved(subscriber: Subscriber, context: Context, *, to: str, at: dateti
 
 
 async def event_of(context: Context, delivery: Delivery, content: str) -> Event | None:
-    """The event that a delivery tells of, with the resources as they were; None if the care update is unknown."""
+    """The event that a delivery tells of, with the resources as they were; None if it is not stored any more."""
+    if delivery.care_update_id.startswith(OF_SUBMISSION):
+        return await _result_event(context, delivery)
     update = await context.store.get(CareUpdate, id=delivery.care_update_id)
     if update is None:
         return None
@@ -69,6 +76,15 @@ async def event_of(context: Context, delivery: Delivery, content: str) -> Event 
     return Event(
         number=delivery.event_number, at=delivery.created_at, focus=focus, context=tuple(others), bodies=bodies
     )
+
+
+async def _result_event(context: Context, delivery: Delivery) -> Event | None:
+    """CMS's answer to a submission. Its focus is the status address, whose GET gives the same bytes."""
+    submission = await context.store.get(Submission, id=delivery.care_update_id.removeprefix(OF_SUBMISSION))
+    if submission is None or submission.result is None:
+        return None
+    focus = f"access/Patient/$submission-status/{submission.id}"
+    return Event(number=delivery.event_number, at=delivery.created_at, focus=focus, bodies={focus: submission.result})
 
 
 def _versioned(reference: str) -> tuple[str, int]:

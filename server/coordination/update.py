@@ -25,7 +25,7 @@ from server.domain.record import Record
 from server.domain.resource import StoredResource
 from server.domain.rules import Rules, rules_for
 from server.intake.resources import Put, put
-from server.intake.subscription import wants
+from server.intake.subscription import CARE_UPDATE, wants
 from server.store.base import Changeset, Where
 from server.work_items import work_item
 
@@ -159,7 +159,7 @@ async def _put(resource: Resource, occasion: Occasion, context: Context) -> Put:
 
 async def _addressed(update: CareUpdate, context: Context) -> Changeset:
     """An event for each subscriber that wants to hear of this patient, due now where the subscription is active."""
-    subscribers = await of_participant(context, update.participant_id)
+    subscribers = await of_participant(context, update.participant_id, CARE_UPDATE)
     addressees = [each for each in subscribers if wants(each.resource, update.patient_id)]
     if not addressees:
         subject = f"patient/{update.patient_id}"

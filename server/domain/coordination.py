@@ -72,7 +72,7 @@ class Delivery(Record):
     id: str
     subscription_id: str
     event_number: int
-    care_update_id: str
+    care_update_id: str  # or submission/id: CMS's result of it
     patient_id: str
     created_at: datetime
     state: DeliveryState = DeliveryState.PENDING

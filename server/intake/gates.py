@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from mappers.conversion import Resource
 from profiles import fhir_json
-from profiles.canonical import PARTICIPANT_ID
+from profiles.canonical import PARTICIPANT_ID, TRACK
 from profiles.issue import Issue, error, warning
 from server.clock import today
 from server.context import Context
@@ -73,6 +73,7 @@ def findings(parameters: Resource, operation: Operation, participant: Participan
         issues.append(error("business-rule", "Parameters.parameter.where(name='track')", text))
     if operation is Operation.REPORT_DATA:
         issues += _bundles(parameters, participant.entity_id)
+        issues += _sections(parameters, track)
     return issues
 
 
@@ -97,6 +98,22 @@ def _bundles(parameters: Resource, entity_id: str) -> Iterator[Issue]:
         for index, entry in enumerate(rows(bundle.get("entry"))):
             place = f"Parameters.parameter[{number}].resource.entry[{index}].resource.identifier"
             yield from _organization(entry.get("resource"), place, entity_id)
+
+
+def _sections(parameters: Resource, track: str) -> Iterator[Issue]:
+    """The guide's rule compares the first section's code with the track, and says nothing where there is none."""
+    bundle = value_of(parameters, "dataBundle", "resource")
+    entries = rows(bundle.get("entry")) if isinstance(bundle, dict) else []
+    first = entries[0].get("resource") if entries else None
+    if not isinstance(first, dict) or first.get("resourceType") != "Composition":
+        return  # the profiles say so
+    section = next(iter(rows(first.get("section"))), {})
+    concept = section.get("code")
+    codings = rows(concept.get("coding")) if isinstance(concept, dict) else []
+    if not any(coding.get("system") == TRACK for coding in codings):
+        place = "Parameters.parameter.where(name='dataBundle').resource.entry[0].resource.section"
+        text = f"The first section of the Composition is the track's: give it the code {track or 'of the track'}."
+        yield error("required", place, text)
 
 
 def _organization(resource: object, place: str, entity_id: str) -> Iterator[Issue]:

@@ -160,7 +160,9 @@ def _resolvable(bundle: Resource, place: str, notes: list[Issue], *, base_url: s
             one = {"fullUrl": url} | {name: value for name, value in one.items() if name != "fullUrl"}
         own_base = _base(one) or ""
         found = _References(own_base, frozenset(filter(None, urls)), names, notes)
-        return {**one, "resource": found.pointed(one.get("resource"), f"{here}.resource")}
+        if not found.astray(one["resource"]):
+            return one
+        return {**one, "resource": found.pointed(one["resource"], f"{here}.resource")}
 
     return mapped(bundle, "entry", entry)
 
@@ -212,6 +214,19 @@ class _References:
 
     def __init__(self, base: str, urls: frozenset[str], names: dict[str, str], notes: list[Issue]) -> None:
         self._base, self._urls, self._names, self._notes = base, urls, names, notes
+
+    def astray(self, resource: Resource) -> bool:
+        """Whether a reference has to be changed: a bare walk, because almost always none has."""
+        stack: list[Any] = [resource]
+        while stack:
+            value = stack.pop()
+            if type(value) is dict:
+                if "reference" in value and self._target(value["reference"]) is not None:
+                    return True
+                stack.extend(item for item in value.values() if type(item) in (dict, list))
+            else:
+                stack.extend(item for item in value if type(item) in (dict, list))
+        return False
 
     def pointed(self, value: Any, place: str) -> Any:
         """The same JSON, its references resolvable; the very object if none had to be changed."""

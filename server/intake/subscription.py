@@ -1,4 +1,4 @@
-"""A partner asks to be told of care updates: what we promise it is checked here, before anything is stored.
+"""A partner asks to be told of care updates, or of CMS's results: what we promise is checked here, before it is stored.
 
 Source: Subscriptions R5 Backport IG 1.1.0, profile backport-subscription (R4): "reject what will not be honoured".
 The resource says only what may be read back; header values go into SubscriptionStatus, sealed.
@@ -28,6 +28,10 @@ MIME = "application/fhir+json"
 CONTENTS = ("empty", "id-only", "full-resource")
 FOCUS_TYPES = ("CarePlan", "DocumentReference", "Goal", "Bundle", "Composition")  # what a filter may be written about
 MASK = "********"
+# The topics, by the last part of their canonical, and the right that a subscriber needs to be told of them.
+CARE_UPDATE = "care-update"
+SUBMISSION_RESULT = "submission-result"
+_RIGHTS = {CARE_UPDATE: "system/DocumentReference.r", SUBMISSION_RESULT: "access/submit"}
 
 # Channel limits of the Backport that we keep: one event a notification is within every max-count, and the client's
 # timeout can only shorten ours. Heartbeats are not sent, so a subscription that counts on them is refused.
@@ -62,7 +66,12 @@ class Asked:
 
 def topics(base_url: str) -> tuple[str, ...]:
     """The canonicals of the topics a Subscription may name, for the CapabilityStatement too."""
-    return (f"{base_url}/SubscriptionTopic/care-update",)
+    return tuple(f"{base_url}/SubscriptionTopic/{name}" for name in _RIGHTS)
+
+
+def topic_name(canonical: str) -> str:
+    """The last part of a topic's canonical: CARE_UPDATE or SUBMISSION_RESULT; another if it is none of ours."""
+    return canonical.rpartition("/")[2]
 
 
 async def prepare(
@@ -76,7 +85,8 @@ async def prepare(
     """
     previous = await context.store.get(SubscriptionStatus, participant_id=participant_id, subscription_id=resource_id)
     _require_owner(context.settings, caller_client_id, previous)
-    _require_right(context.settings, previous.client_id if previous else caller_client_id, participant_id)
+    client_id = previous.client_id if previous else caller_client_id
+    _require_right(context.settings, client_id, participant_id, str(resource.get("criteria")))
     asked = Asked(context.settings, context.clock.now(), previous)
     issues = [issue for look in _CHECKS for issue in look(resource, asked)]
     if issues:
@@ -100,12 +110,15 @@ async def withdraw(participant_id: str, resource_id: str, caller_client_id: str,
     return Changeset(replace=(replace(previous, status="off", secret=None),)) if previous else Changeset()
 
 
-def may_receive(settings: Settings, client_id: str, participant_id: str) -> bool:
-    """Whether a client may be told of this participant's patients now: asked at creation and before every sending."""
+def may_receive(settings: Settings, client_id: str, participant_id: str, topic: str = CARE_UPDATE) -> bool:
+    """Whether a client may be told of a topic of this participant now: asked at creation and before every sending."""
     client = settings.clients.get(client_id)
     if client is None or client.participant != participant_id:
         return False
-    return allows(frozenset(client.scope.split()), "DocumentReference", "r")
+    scopes = frozenset(client.scope.split())
+    if topic_name(topic) == SUBMISSION_RESULT:
+        return _RIGHTS[SUBMISSION_RESULT] in scopes
+    return allows(scopes, "DocumentReference", "r")
 
 
 def wants(resource: Resource, patient_id: str) -> bool:
@@ -140,9 +153,10 @@ def _require_owner(settings: Settings, client_id: str, previous: SubscriptionSta
         raise Refused(404, [error("not-found", "Subscription", "There is no Subscription with this id.")])
 
 
-def _require_right(settings: Settings, client_id: str, participant_id: str) -> None:
-    if not may_receive(settings, client_id, participant_id):
-        text = "A subscriber needs the right to read what it is told of: register the scope system/DocumentReference.r."
+def _require_right(settings: Settings, client_id: str, participant_id: str, topic: str) -> None:
+    if not may_receive(settings, client_id, participant_id, topic):
+        right = _RIGHTS.get(topic_name(topic), _RIGHTS[CARE_UPDATE])
+        text = f"A subscriber needs the right to read what it is told of: register the scope {right}."
         raise Refused(403, [error("forbidden", "Subscription", text)])
 
 

@@ -7,8 +7,8 @@ go, missing ones come. Killed half-way, it is simply run again. Run it while the
 again (what changed meanwhile is little), verify, start on the target.
 """
 
+import asyncio
 import hashlib
-import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -21,6 +21,10 @@ from server.store.schema import RECORDS, schema_of
 
 BATCH: Final = 1000  # rows that are read at once
 _BATCH_BYTES: Final = 8 * 1024 * 1024  # of rows that are written at once
+UNFINISHED: Final = "copy_unfinished"  # the mark's name
+UNFINISHED_TEXT: Final = (
+    "the store is a copy that was not finished: run `access-facade store copy` again, with the source stopped"
+)
 Row = tuple[Any, ...]
 Progress = Callable[[str, int, int], None]  # table, rows looked at, rows in the source
 
@@ -59,6 +63,10 @@ class RawRows(Protocol):
         """Removes rows."""
         ...
 
+    async def raw_mark(self, *, unfinished: bool) -> None:
+        """Bars the store from use, until a copy is finished."""
+        ...
+
 
 class CopyableStore(Store, RawRows, Protocol):
     """An engine that can be copied."""
@@ -86,11 +94,15 @@ TABLES: Final[tuple[RawTable, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What one run did. `left`: rows whose unique value another row still holds, as happens if the source is at work."""
+    """What one run did. `left`: rows whose unique value another row still holds, as happens if the source is at work.
+
+    `comparison` was made at the end. Only if it is `same` may the target be used.
+    """
 
     written: int
     removed: int
     left: int
+    comparison: "Comparison"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +133,25 @@ class Comparison:
 
 
 async def copy(source: CopyableStore, target: CopyableStore, progress: Progress | None = None) -> Copied:
-    """Brings the target to where the source is. Raises StoreDamaged if the target holds another store's rows."""
+    """Brings the target to where the source is, and compares the two. Until they are the same, only a copy can open it.
+
+    Raises StoreDamaged if the target holds another store's rows.
+    """
     await _check_target(source, target)
+    await target.raw_mark(unfinished=True)
     done = [await _copy_table(source, target, table, progress) for table in TABLES]
-    return Copied(*(sum(part) for part in zip(*done, strict=True)))
+    written, removed, left = (sum(part) for part in zip(*done, strict=True))
+    comparison = await compare(source, target)
+    if comparison.same:
+        await target.raw_mark(unfinished=False)
+    return Copied(written, removed, left, comparison)
 
 
 async def compare(a: CopyableStore, b: CopyableStore, progress: Progress | None = None) -> Comparison:
     """Reads both whole. Neither may be at work meanwhile, or they differ by what was written."""
     tables = []
     for table in TABLES:
-        (rows_a, digest_a), (rows_b, digest_b) = await _digest(a, table), await _digest(b, table)
+        (rows_a, digest_a), (rows_b, digest_b) = await asyncio.gather(_digest(a, table), _digest(b, table))
         tables.append(TableDigest(table.name, (rows_a, rows_b), (digest_a, digest_b)))
         if progress is not None:
             progress(table.name, rows_a, max(rows_a, rows_b))
@@ -222,9 +242,9 @@ async def _rows(store: RawRows, table: RawTable) -> AsyncIterator[Row]:
 
 
 async def _digest(store: RawRows, table: RawTable) -> tuple[int, str]:
-    digest, count = hashlib.sha256(), itertools.count()
+    digest, rows = hashlib.sha256(), 0
     encoder = msgspec.msgpack.Encoder()
     async for row in _rows(store, table):
-        next(count)
+        rows += 1
         digest.update(encoder.encode(row))
-    return next(count), digest.hexdigest()
+    return rows, digest.hexdigest()

@@ -5,6 +5,7 @@ from typing import Final
 
 from server.domain.errors import BadConfiguration
 from server.store.base import Store
+from server.store.copy import CopyableStore
 from server.store.crypto import MasterKey, read_master_key
 from server.store.sqlite.engine import SqliteStore
 
@@ -13,21 +14,30 @@ _MONGODB: Final = ("mongodb://", "mongodb+srv://")
 
 
 def open_store(url: str, key_file: Path) -> Store:
+    """As `open_copyable`; a copy that was not finished is refused."""
+    return _opened(url, key_file, unfinished=False)
+
+
+def open_copyable(url: str, key_file: Path) -> CopyableStore:
     """Opens the store, making it if it is not there. `sqlite:///relative.db`, `sqlite:////absolute.db` or
     `mongodb://USER@HOST/DATABASE?replicaSet=NAME&passwordFile=/PATH`.
 
     Raises BadConfiguration (URL, key file, store of a newer release), StoreDamaged (another master key, damaged file),
     StoreUnavailable.
     """
+    return _opened(url, key_file, unfinished=True)
+
+
+def _opened(url: str, key_file: Path, *, unfinished: bool) -> CopyableStore:
     if url.startswith(_MONGODB):
-        return _mongodb(url, read_master_key(key_file))
+        return _mongodb(url, read_master_key(key_file), unfinished=unfinished)
     path = url.removeprefix(_SQLITE)
     if path == url or path in {"", ":memory:"}:
         raise BadConfiguration("[store] url must be sqlite:///FILE or mongodb://HOST/DATABASE")
-    return SqliteStore(Path(path), read_master_key(key_file))
+    return SqliteStore(Path(path), read_master_key(key_file), unfinished=unfinished)
 
 
-def _mongodb(url: str, master: MasterKey) -> Store:
+def _mongodb(url: str, master: MasterKey, *, unfinished: bool) -> CopyableStore:
     """The driver is imported only where it is used: it is an extra."""
     try:
         from server.store.mongodb.address import read_address
@@ -38,4 +48,4 @@ def _mongodb(url: str, master: MasterKey) -> Store:
         raise BadConfiguration(
             "[store] url names MongoDB, but its driver is not installed: pip install 'access-facade[mongodb]'"
         ) from None
-    return MongoStore(read_address(url), master)
+    return MongoStore(read_address(url), master, unfinished=unfinished)

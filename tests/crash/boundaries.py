@@ -1,20 +1,19 @@
-"""Where the victim dies: the boundaries of a submission, seen at the store and at the HTTP transport of the process.
+"""Where the victim dies: the boundaries of a submission, seen at the store and at the sockets of the process.
 
-Nothing of the product is changed: a commit is told by the rows in it, an exchange by its address and httpx's trace.
+Nothing of the product is changed: a commit is told by the rows in it, a request by its first line.
 """
 
 import asyncio
+import asyncio.selector_events
 import mmap
 import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-
-import httpx2
 
 from server.domain.coordination import CareUpdate, Delivery, DeliveryState
 from server.domain.job import Job
@@ -52,16 +51,18 @@ _STATES = {
     SubmissionState.APPLIED: "result applied",
 }
 _BEFORE = {"URL stored": "reply read", "result stored": "result read"}
-_SENT, _HEAD = "http11.send_request_headers.complete", "http11.receive_response_headers.complete"
+# What a socket does, by the address in the request line: before a byte, half of it, all of it, an answer has come.
 _WIRE = {
-    ("$report-data", "http11.send_request_headers.started"): "about to send",
-    ("/oauth2/token", _HEAD): "token got",
-    ("$report-data", _SENT): "first bytes sent",
-    ("$report-data", "http11.send_request_body.complete"): "all bytes sent",
-    ("$report-data", _HEAD): "CMS took it",
-    ("$submission-status", _SENT): "poll sent",
-    ("/care-updates", _HEAD): "notice sent",
+    (b"/oauth2/token", "answer"): "token got",
+    (b"$report-data", "begin"): "about to send",
+    (b"$report-data", "half"): "first bytes sent",
+    (b"$report-data", "all"): "all bytes sent",
+    (b"$report-data", "answer"): "CMS took it",
+    (b"$submission-status", "all"): "poll sent",
+    (b"/care-updates", "answer"): "notice sent",
 }
+_PLACES = {place for place, _ in _WIRE}
+_Transport = asyncio.selector_events._SelectorSocketTransport
 
 
 @dataclass
@@ -92,7 +93,7 @@ def set_trap(trap: Trap) -> None:
     """From now on this process is watched."""
     _watch_commits(trap)
     _watch_claims(trap)
-    _watch_http(trap)
+    _watch_sockets(trap)
 
 
 def passed(marks: bytes) -> frozenset[str]:
@@ -165,21 +166,37 @@ def leases_are_over() -> None:
     SqliteStore.claim = later  # type: ignore[method-assign]
 
 
-def _watch_http(trap: Trap) -> None:
-    handle = httpx2.AsyncHTTPTransport.handle_async_request
+def _watch_sockets(trap: Trap) -> None:
+    """Below whatever speaks HTTP: asyncio's own transports. A request goes out in two halves."""
+    write, read = _Transport.write, _Transport._read_ready
 
-    async def watched(transport: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
-        request.extensions = {**request.extensions, "trace": _tracer(str(request.url), trap)}
-        return await handle(transport, request)
+    def tell(transport: Any, moment: str) -> None:
+        name = _WIRE.get((getattr(transport, "asked", b""), moment))
+        if name is not None:
+            trap.passed(name)
 
-    httpx2.AsyncHTTPTransport.handle_async_request = watched  # type: ignore[method-assign]
+    def written(transport: Any, data: bytes) -> None:
+        place = _place(bytes(data))
+        if place is None:
+            write(transport, data)
+            return
+        transport.asked = place
+        half = len(data) // 2
+        tell(transport, "begin")
+        write(transport, data[:half])
+        tell(transport, "half")
+        write(transport, data[half:])
+        tell(transport, "all")
+
+    def ready(transport: Any) -> None:
+        read(transport)
+        tell(transport, "answer")
+
+    _Transport.write, _Transport._read_ready = written, ready
 
 
-def _tracer(url: str, trap: Trap) -> Callable[[str, Any], Awaitable[None]]:
-    async def trace(event: str, _: Any) -> None:
-        for (place, moment), name in _WIRE.items():
-            if moment == event and place in url.replace("%24", "$"):
-                trap.passed(name)
-                await asyncio.sleep(0)
-
-    return trace
+def _place(data: bytes) -> bytes | None:
+    """Which of the addresses a request line names; None for what is no request of ours."""
+    line = data.partition(b"\r\n")[0].replace(b"%24", b"$")
+    found = (place for place in _PLACES if place in line) if line.endswith(b" HTTP/1.1") else ()
+    return next(iter(found), None)

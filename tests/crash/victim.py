@@ -12,6 +12,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,14 +27,14 @@ from profiles.validate import prepare
 from server import cli, logs, settings
 from server.app import create_app  # noqa: F401
 from server.clock import SystemClock, machine_now
-from server.cms import token as tokens
 from server.context import Context
 from server.domain.job import Job, JobKind
-from server.store.base import Where
+from server.domain.memory import CmsToken
+from server.store.base import Changeset, Where
 from server.wiring import wired
 from server.worker import Worker
 
-LONGEST = 60  # seconds that a child may live
+LONGEST = 30  # seconds that a child may live
 STANDING = (JobKind.RECOVER, JobKind.MAILBOX)
 Json = dict[str, Any]
 Work = Callable[[Context, Json], Awaitable[None]]
@@ -107,6 +108,8 @@ def _child(command: Json, config: Path, marks: mmap.mmap) -> None:
         else:
             asyncio.run(_with_context(config, command))
         code = 0
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
@@ -136,7 +139,8 @@ async def _due(context: Context, command: Json) -> None:
 async def _work(context: Context, command: Json) -> None:
     """A worker, and the patients' reports that are due from now on. Ends by a signal."""
     if command.get("new_token"):
-        await tokens.forget(context.settings.participant(inputs.ENTITY), context)
+        kept = await context.store.find(CmsToken, Where("participant_id", "==", inputs.ENTITY))
+        await context.store.commit(Changeset(delete=tuple(kept)))
     await _due(context, command)
     worker = Worker(context)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)

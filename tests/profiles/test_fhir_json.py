@@ -56,6 +56,9 @@ REFUSED = {
     "endless whole number": (b'{"a":' + b"9" * 5000 + b"}", ""),
     "one level too deep": (nested(MAX_DEPTH + 1), ""),
     "far too deep": (nested(100_000), ""),
+    "depth hidden by brackets in texts": (b'{"a":' + b'["]",' * 200 + b"1" + b',"["]' * 200 + b"}", ""),
+    "depth hidden by escaped quotes": (b'{"a":' + b'["\\"]",' * 200 + b"1" + b',"[\\""]' * 200 + b"}", ""),
+    "depth hidden by escaped backslashes": (b'{"a":' + b'["\\\\]",' * 200 + b"1" + b',"[\\\\"]' * 200 + b"}", ""),
     "control character": (b'{"a":"\x01"}', ""),
     "a key that is no name": (b'{"Ada Example":1,"Ada Example":2}', "%unnamed"),
 }
@@ -80,6 +83,9 @@ ACCEPTED = {
     "the deepest": nested(MAX_DEPTH),
     "a pair of surrogates": b'{"a":"\\ud83d\\ude00"}',
     "brackets in texts": b'{"a":"' + b"[" * 500 + b'"}',
+    "brackets in many texts": b'{"a":[' + b'"]","mm[Hg]","{","{}",' * 80 + b'["x"]]}',
+    "many values side by side": b'{"a":[' + b'{"b":["\\"","c"]},' * 200 + b"1]}",
+    "escaped quotes": b'{"a":"\\"[]\\" \\\\"}',
     "white space": b' { "a" : 1 } ',
 }
 

@@ -260,3 +260,62 @@ def test_answered_is_kept(tmp_path: Path, made: Any) -> None:
     with running(*options) as client:
         rows = client.get("/sandbox/journal").json()
     assert [row["submission_id"] for row in rows if row["accepted"]] == answered
+
+
+def test_reset_during(client: httpx2.Client, made: Any) -> None:
+    """The connection is reset before the request's body is read: nothing was taken."""
+    plan(client, "reset-during")
+    with pytest.raises(httpx2.NetworkError):
+        client.post(URL, json=made.align())
+    assert (last(client)["fault"], last(client)["accepted"], last(client)["status"]) == ("reset-during", False, None)
+
+
+def test_wrong_length(client: httpx2.Client, made: Any) -> None:
+    """More bytes come than the head of the answer promised."""
+    plan(client, "wrong-length")
+    answer = client.post(URL, json=made.align())
+    assert (answer.status_code, answer.headers["content-length"], answer.content) == (202, "0", b"")
+
+
+def test_slow_bytes(client: httpx2.Client, made: Any) -> None:
+    """One byte after the other: the head alone takes longer than a reader may wait."""
+    plan(client, "slow-bytes", seconds=0.002)
+    began = time.monotonic()
+    assert client.post(URL, json=made.align()).status_code == 202
+    assert time.monotonic() - began > 0.2
+
+
+@pytest.mark.parametrize("fault", ["gzip-bomb", "huge"])
+def test_large_answers(client: httpx2.Client, made: Any, fault: str) -> None:
+    """The planned number of bytes, packed or not."""
+    plan(client, fault, bytes=3_000_000)
+    assert len(client.post(URL, json=made.align()).content) == 3_000_000
+
+
+def test_malformed(client: httpx2.Client, made: Any) -> None:
+    """JSON that never ends, under the planned status; nothing was taken."""
+    plan(client, "malformed", status=400)
+    answer = client.post(URL, json=made.align())
+    assert (answer.status_code, last(client)["accepted"]) == (400, False)
+    with pytest.raises(json.JSONDecodeError):
+        answer.json()
+
+
+def test_relative_location(client: httpx2.Client, made: Any) -> None:
+    """A status URL without scheme and host."""
+    plan(client, "relative-location")
+    assert client.post(URL, json=made.align()).headers["content-location"].startswith("/fhir/access/Patient/$sub")
+
+
+def test_duplicate_headers(client: httpx2.Client, made: Any) -> None:
+    """All headers twice; the second Content-Location may be another."""
+    plan(client, "duplicate-headers", location="http://elsewhere.invalid/")
+    given = client.post(URL, json=made.align()).headers.get_list("content-location")
+    assert (len(given), given[1]) == (2, "http://elsewhere.invalid/")
+
+
+def test_no_content(client: httpx2.Client, made: Any) -> None:
+    """A planned 204 has no body."""
+    plan(client, "http", status=204)
+    answer = client.post(URL, json=made.align())
+    assert (answer.status_code, answer.content) == (204, b"")

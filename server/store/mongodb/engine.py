@@ -26,6 +26,7 @@ from server.store.mongodb.faults import translated, translating
 from server.store.mongodb.keys import KeyRing
 from server.store.mongodb.lanes import Lanes
 from server.store.mongodb.layout import prepare
+from server.store.mongodb.raw import RawAccess
 from server.store.mongodb.transactions import SECONDS, Work, in_transaction
 
 R = TypeVar("R", bound=Record)
@@ -33,11 +34,11 @@ T = TypeVar("T")
 _READ_SECONDS = 10.0
 
 
-class MongoStore:
+class MongoStore(RawAccess):
     """See `server.store.base.Store` for what each method promises. Used from one event loop at a time."""
 
-    def __init__(self, address: Address, master: MasterKey) -> None:
-        prepare(address, master)
+    def __init__(self, address: Address, master: MasterKey, *, unfinished: bool = False) -> None:
+        prepare(address, master, unfinished=unfinished)
         self._address = address
         self._ring = KeyRing(master)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -20,7 +20,7 @@ from server.store.waiting import WaitingJob, waiting_key
 
 TABLE: Final = Job.TABLE.name
 _TRIES: Final = 6
-_SPREAD: Final = 4  # how many times the limit is looked at, once somebody else was faster
+_SPREAD: Final = 64  # jobs beyond the limit that are looked at, once somebody else was faster
 _ORDER: Final = [("due_at", 1), ("_id", 1)]
 _ENDED: Final = {"leased_until": "", "lease_token": ""}
 _documents: Final = documents_of(Job)
@@ -49,7 +49,7 @@ class Claim:
     async def run(self, jobs: AsyncCollection[Document]) -> list[Job]:
         """Leases the jobs, oldest first. Who loses a race looks at more of them and takes some by chance."""
         for attempt in range(_TRIES):
-            some = await self._candidates(jobs, self._limit * (_SPREAD if attempt else 1))
+            some = await self._candidates(jobs, self._limit + (_SPREAD if attempt else 0))
             if not some:
                 break
             chosen = some if len(some) <= self._limit else random.sample(some, self._limit)

@@ -12,6 +12,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.synchronous.database import Database
 
 from server.domain.errors import BadConfiguration, StoreDamaged
+from server.store.copy import UNFINISHED, UNFINISHED_TEXT
 from server.store.crypto import MasterKey
 from server.store.mongodb.address import Address
 from server.store.mongodb.faults import translating
@@ -48,8 +49,11 @@ def latest() -> int:
     return 1 + len(STEPS)
 
 
-def prepare(address: Address, master: MasterKey) -> None:
-    """Makes or checks the database. Raises BadConfiguration, StoreDamaged, StoreUnavailable."""
+def prepare(address: Address, master: MasterKey, *, unfinished: bool) -> None:
+    """Makes or checks the database; one that a copy did not finish is refused unless `unfinished`.
+
+    Raises BadConfiguration, StoreDamaged, StoreUnavailable.
+    """
     with translating(), MongoClient[Documents](address.uri, **address.options) as client:
         _check_server(client)
         database = client[address.database]
@@ -58,6 +62,8 @@ def prepare(address: Address, master: MasterKey) -> None:
         for kind in RECORDS:
             _make_indexes(database, schema_of(kind))
         _check_master_key(database, master)
+        if not unfinished and database[META].find_one({"_id": UNFINISHED}) is not None:
+            raise StoreDamaged(UNFINISHED_TEXT)
 
 
 def indexes(schema: Schema[Any]) -> Iterator[Index]:

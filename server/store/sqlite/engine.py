@@ -21,6 +21,7 @@ from server.store.sqlite.connection import create_file, open_writer
 from server.store.sqlite.faults import translating
 from server.store.sqlite.keys import KeyRing, check_master_key
 from server.store.sqlite.migrations import migrate
+from server.store.sqlite.raw import RawAccess, refuse_unfinished
 from server.store.sqlite.readers import Readers
 from server.store.sqlite.statements import Statements, conditions, is_point, is_short, order, statements_of
 from server.store.sqlite.writer import Writer
@@ -28,16 +29,18 @@ from server.store.sqlite.writer import Writer
 R = TypeVar("R", bound=Record)
 
 
-class SqliteStore:
+class SqliteStore(RawAccess):
     """See `server.store.base.Store` for what each method promises. Used from one event loop."""
 
-    def __init__(self, path: Path, master: MasterKey) -> None:
+    def __init__(self, path: Path, master: MasterKey, *, unfinished: bool = False) -> None:
         create_file(path)
         with translating():
             connection = open_writer(path)
             try:
                 migrate(connection)
                 check_master_key(connection, master)
+                if not unfinished:
+                    refuse_unfinished(connection)
             except BaseException:
                 connection.close()
                 raise

@@ -225,7 +225,8 @@ def test_a_scale_nested_in_another_section_becomes_answers_and_a_score(read):
     assert score["valueQuantity"]["value"] == 9
     assert _profiles(score) == ["pco-prom-score-observation"]
     assert score["derivedFrom"] == [{"reference": f"QuestionnaireResponse/{response['id']}"}]
-    assert len(response["item"]) == 7
+    assert len(response["item"]) == 8
+    assert response["item"][-1] == {"linkId": "/70274-6", "answer": [{"valueDecimal": 9}]}
     first = response["item"][0]["answer"][0]["valueCoding"]
     assert (first["code"], first["extension"][0]["valueDecimal"]) == ("LA6569-3", 1)
     assert any("not the sum" in issue.text for issue in conversion.issues)
@@ -273,11 +274,11 @@ def test_smoking_status_claims_its_profile(read):
 
 
 def test_the_account_names_all_that_no_resource_carries(read):
-    """Medications, unknown entries, empty sections and unread children, each with place and reason."""
+    """Nameless medications, unknown entries, empty sections and left children, each with place and reason."""
     vitals, summary = read("clinic-vitals"), read("care-summary")
-    assert any(one.location.endswith("/substanceAdministration") and one.kind == "left" for one in vitals.unmapped)
+    assert any(one.location.endswith("/substanceAdministration") and one.kind == "bad" for one in vitals.unmapped)
     kinds = {one.location.rpartition("/")[2]: one.kind for one in summary.unmapped}
-    assert kinds == {"specimen": "unknown", "section": "left", "supply": "unknown"}
+    assert kinds == {"specimen": "left", "code": "left", "section": "left", "supply": "unknown"}
 
 
 @pytest.mark.parametrize("mood", ["INT", "RQO", "PRMS", "ARQ", "APT"])

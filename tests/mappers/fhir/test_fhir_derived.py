@@ -78,4 +78,5 @@ def test_doubtful_values_make_no_bmi(height, weight):
     """Another day, another person, another status, a wrong unit, the two swapped: an Issue, no number."""
     made = derived_bmi(height, weight, recorded=RECORDED)
     assert made.observation is made.provenance is None
-    assert all(issue.is_error for issue in made.issues) and made.issues
+    assert made.issues
+    assert all(issue.is_error for issue in made.issues)

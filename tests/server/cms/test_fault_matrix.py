@@ -48,7 +48,7 @@ ROWS: list[tuple[str, dict[str, Any], str | None, str | None, str | None]] = [
     ("reset before", {"fault": "reset-before"}, "wait", "uncertain", "later"),
     ("reset during", {"fault": "reset-during"}, "wait", "uncertain", "later"),
     ("reset after", {"fault": "reset-after"}, "wait", "uncertain", "later"),
-    ("never answered", {"fault": "slow", "seconds": 0.4}, "wait", "uncertain", "later"),
+    ("never answered", {"fault": "slow", "seconds": 1.2}, "wait", "uncertain", "later"),
     ("a byte at a time", {"fault": "slow-bytes", "seconds": 0.05}, "wait", "uncertain", "later"),
     ("truncated", {"fault": "truncate"}, "wait", "go", "later"),
     ("wrong length", {"fault": "wrong-length"}, "wait", "go", "doubt"),

@@ -7,7 +7,7 @@ import pytest
 
 from server.cms import policy, results
 from server.cms.policy import Verdict
-from server.domain.submission import Operation
+from server.domain.submission import Operation, SubmissionState
 
 CODE_SYSTEMS = {
     Operation.CHECK_ELIGIBILITY: "ACCESSEligibilityResultCS",
@@ -31,6 +31,48 @@ def _published(name: str) -> set[str]:
 def test_every_code_of_the_guide_is_explained(operation):
     """The table covers exactly the code system of the operation."""
     assert results.codes(operation) == _published(CODE_SYSTEMS[operation])
+
+
+ROWS = [(operation, code) for operation in Operation for code in sorted(results.codes(operation))]
+ACTORS = {"coordinator", "clinician", "interface", "nobody"}
+FAILURES = ["no-answer", "not-fhir", "no-status-url", "foreign-status-url", "stopped"]
+
+
+def _is_plain(meaning):
+    """A whole sentence, a next step, someone who acts, a severity."""
+    assert meaning.text.endswith(".")
+    assert meaning.next.endswith(".")
+    assert meaning.who in ACTORS
+    assert meaning.severity in ("information", "warning", "error")
+    assert not meaning.again.endswith(".")
+
+
+@pytest.mark.parametrize(("operation", "code"), ROWS)
+def test_every_code_says_what_to_do(operation, code):
+    """Severity, sentence, next step, who acts, and when it may be sent again: a refusal without that is none."""
+    meaning = results.meaning(operation, code)
+    _is_plain(meaning)
+    assert bool(meaning.again) is (meaning.outcome in ("mend", "refused"))
+
+
+@pytest.mark.parametrize("status", [*range(201, 227), *range(300, 600), *FAILURES])
+def test_every_failure_says_what_to_do(status):
+    """Every HTTP status that is no result, and what may come instead of one."""
+    if status not in (202,):
+        _is_plain(results.failure(status))
+
+
+@pytest.mark.parametrize("state", list(SubmissionState))
+def test_every_state_says_where_a_submission_stands(state):
+    """Before its end as well."""
+    _is_plain(results.standing(state))
+
+
+def test_only_what_a_person_may_repeat_says_when():
+    """A failure that is tried again by itself says so."""
+    for status, verdict in policy.POST.items():
+        if verdict is Verdict.LATER:
+            assert results.failure(status).again == "by itself"
 
 
 def test_an_unknown_code_is_for_a_person():

@@ -48,6 +48,9 @@ class SqliteEngine:
     def open(self) -> Store:
         return open_store(self.url, self.key_file)
 
+    def drop(self) -> None:
+        """The folder is the test's own."""
+
     def bytes_on_disk(self) -> bytes:
         return b"".join(file.read_bytes() for file in self.folder.glob("access.db*"))
 
@@ -274,8 +277,13 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Each engine in turn, with a store that is not open yet."""
     made = ENGINES[request.param](tmp_path)
     yield made
-    if isinstance(made, MongoEngine):
-        made.drop()
+    made.drop()
+
+
+@pytest.fixture
+def engines() -> dict[str, Any]:
+    """Both, for tests that need one of each."""
+    return ENGINES
 
 
 @pytest.fixture

@@ -1,0 +1,174 @@
+"""The MongoDB engine when things go wrong: conflicts, lost answers, a server that is gone (issue 5; reliability C4)."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from server.domain.errors import LeaseLost, StoreUnavailable
+from server.domain.received import Received
+from server.store.base import Changeset, Store
+from server.store.crypto import generate_master_key
+from server.store.mongodb import transactions
+from server.store.opening import open_store
+
+STANDIN = Path(__file__).resolve().parents[1] / "standin.py"
+
+
+class Server:
+    """A stand-in of its own, that can be told to fail, and be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.base = f"mongodb://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, str(STANDIN), "--data-dir", str(self.folder), "--port", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def faults(self, **every: int) -> int:
+        """Which fault happens every n-th time; says how many commands were served."""
+        with MongoClient(self.base, directConnection=True) as client:
+            named = {name.replace("_", "-"): n for name, n in every.items()}
+            return int(client.admin.command("standin", named)["commands"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("standin"))
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
+    """A database of its own; no faults yet."""
+    generate_master_key(tmp_path / "master.key")
+    opened = open_store(f"{server.base}/{tmp_path.name[:40]}?replicaSet=standin", tmp_path / "master.key")
+    yield opened
+    server.faults()
+    await opened.close()
+
+
+@pytest.mark.parametrize("fault", ["conflict", "lose_commit", "lose_answer"])
+async def test_transient_errors_are_ridden_out(server: Server, store: Store, samples: Any, fault: str) -> None:
+    """Every third transaction conflicts, loses its commit or loses the answer to it: each is written exactly once."""
+    await store.commit(Changeset(insert=(samples.received("first"),)))
+    server.faults(**{fault: 3})
+    changesets = [Changeset(insert=(samples.received(f"r{n}"),), audit=(samples.audit(f"r{n}"),)) for n in range(90)]
+    for start in range(0, 90, 6):
+        await asyncio.gather(*map(store.commit, changesets[start : start + 6]))
+    server.faults()
+    assert await store.count(Received) == 91
+    assert (await store.verify_audit()).rows == 90
+
+
+async def test_a_server_that_is_gone_is_told_and_come_back_to(
+    server: Server, store: Store, samples: Any, monkeypatch: Any
+) -> None:
+    """While it is away every call says StoreUnavailable; when it is back the same store object works again."""
+    monkeypatch.setattr(transactions, "SECONDS", 0.3)
+    await store.commit(Changeset(insert=(samples.received("before"),), jobs=(samples.job(),)))
+    server.kill()
+    with pytest.raises(StoreUnavailable):
+        await store.commit(Changeset(insert=(samples.received("during"),)))
+    server.start()
+    monkeypatch.setattr(transactions, "SECONDS", 15.0)
+    await store.commit(Changeset(insert=(samples.received("after"),)))
+    assert {row.id for row in await store.find(Received)} >= {"before", "after"}
+
+
+async def test_a_restart_under_load_loses_nothing(server: Server, store: Store, samples: Any) -> None:
+    """The server is killed three times while 16 tasks write: what was acknowledged is there, once, and chained."""
+    acknowledged: list[str] = []
+    unsure: list[str] = []
+
+    async def write(task: int) -> None:
+        for number in range(20):
+            name = f"{task}-{number}"
+            row, entry = samples.received(name), samples.audit(name)
+            try:
+                await store.commit(Changeset(insert=(row,), audit=(entry,)))
+                acknowledged.append(name)
+            except StoreUnavailable:
+                unsure.append(name)
+
+    async def kill() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(server.start)
+
+    await asyncio.gather(*(write(task) for task in range(16)), kill())
+    found = {row.id for row in await store.find(Received)}
+    report = await store.verify_audit()
+    assert set(acknowledged) <= found
+    assert found <= set(acknowledged) | set(unsure)
+    assert (report.rows, report.broken_at) == (len(found), None)
+    assert len(acknowledged) + len(unsure) == 320
+
+
+async def test_a_worker_stopped_beyond_its_lease_never_writes(server: Server, store: Store, samples: Any) -> None:
+    """50 rounds: a claim is left until its lease ran out and another took it; what the first then writes is refused."""
+    machine = datetime(2026, 11, 22, tzinfo=UTC)
+    for n in range(50):
+        await store.commit(Changeset(jobs=(samples.job(f"j{n}"),)))
+        claimed = [
+            await store.claim(
+                now=samples.now, machine_now=machine + timedelta(seconds=61 * taker), lease_seconds=60, limit=1
+            )
+            for taker in (0, 1)
+        ]
+        stale, fresh = (jobs[0] for jobs in claimed)
+        written = Changeset(insert=(samples.received(f"stale{n}"),), finish=stale)
+        with pytest.raises(LeaseLost):
+            await store.commit(written)
+        await store.commit(replace(written, insert=(samples.received(f"fresh{n}"),), finish=fresh))
+    assert await store.count(Received) == 50
+
+
+async def test_an_idle_worker_costs_three_small_questions(server: Server, store: Store, samples: Any) -> None:
+    """A look for work when there is none: the server's clock, waiting jobs, expired leases. Nothing is written."""
+    await store.commit(Changeset(insert=(samples.received("r"),)))
+    before, moved = server.faults(), await store.changed()
+    for _ in range(20):
+        await store.changed()
+        assert not await store.claim(now=samples.now, machine_now=samples.now, lease_seconds=60, limit=16)
+    assert server.faults() - before <= 20 * 2
+    assert await store.changed() == moved
+
+
+async def test_a_dead_clients_transaction_bars_nobody(server: Server, store: Store, samples: Any) -> None:
+    """A client dies within its transaction: the next writer goes on at once."""
+    await store.commit(Changeset(insert=(samples.received("r"),), audit=(samples.audit(),)))
+    code = (
+        "import sys,time; from pymongo import MongoClient\n"
+        f"c = MongoClient('{server.base}/?replicaSet=standin'); s = c.start_session(); s.start_transaction()\n"
+        "c['other']['rows'].insert_one({'_id': '1'}, session=s); print('open', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    process.kill()
+    process.communicate()
+    async with asyncio.timeout(5):
+        await store.commit(Changeset(audit=(samples.audit("next"),)))
