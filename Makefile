@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo run test check bench crash lock clean
+.PHONY: test-mongodb simulate-scale demo run test check bench crash fuzz lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/access-facade demo
@@ -27,6 +27,21 @@ bench: $(VENV)/.dev
 # 100 kills at each boundary of a submission, and 400 stops of workers beyond their lease; the tests have a part of it.
 crash: $(VENV)/.dev
 	CRASH_ROUNDS=100 $(BIN)/python -m pytest -q tests/crash
+
+# 10,000 mutated inputs of each kind (HL7 v2, C-CDA, FHIR); FUZZ=100000 for more.
+fuzz: $(VENV)/.dev
+	FUZZ=$${FUZZ:-10000} $(BIN)/python -m pytest -q tests/fuzz
+
+# The contract of the store and the fleet against a real MongoDB replica set, such as
+# make test-mongodb URI='mongodb://127.0.0.1:27017/?replicaSet=rs0'. It makes databases test_... and fleet_... of its own.
+test-mongodb: $(VENV)/.dev
+	@test -n "$(URI)" || { echo "make test-mongodb URI='mongodb://HOST/?replicaSet=NAME'"; exit 2; }
+	ACCESS_FACADE_TEST_MONGODB='$(URI)' $(BIN)/python -m pytest -q -k "mongodb or engines" tests/server/store
+	ACCESS_FACADE_TEST_MONGODB='$(URI)' $(BIN)/python -m pytest -q tests/fleet
+
+# How large an installation must be, from costs measured here (docs/scaling.md).
+simulate-scale: $(VENV)/.dev
+	$(BIN)/python -m bench.simulate_scale --svg docs/scaling.svg
 
 # The locked requirements, with hashes and without a registry's address.
 lock: $(VENV)/.dev

@@ -1,9 +1,9 @@
 """Both engines side by side, and what the interface costs on SQLite: `python -m bench.engines_speed [--mongodb URL]`.
 
-`interface_cost` is the share that `open_store(...).commit` takes, in CPU time, above the SQLite engine's own writer that is
-handed the same prepared changesets, in interleaved rounds. The MongoDB figures are those of the server at URL; without one, of the
-test stand-in (nx-27017 behind tests/server/store/standin.py), which says nothing about MongoDB's speed but how many
-commands a piece of work takes.
+`interface_cost` is the share that `open_store(...).commit` takes, in CPU time, above the SQLite engine's own writer
+that is handed the same prepared changesets, in interleaved rounds. The MongoDB figures are those of the server at URL;
+without one, of the test stand-in (nx-27017 behind tests/server/store/standin.py): they say nothing about MongoDB's
+speed, but how many commands a piece of work takes.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """B7: many submissions in flight at CMS's cadence, one worker process on one core, a minimal CMS on another.
 
 `python -m bench.inflight_speed [--submissions N] [--seconds S]`, as JSON. The rows are put into a real store as they
-stand after CMS's 202; then a worker runs, is killed, and another goes on. Goals: no poll early, 99 % of polls no more than a
-second late, 150 MB, 20 % of one core at 420 polls a second, and not one POST.
+stand after CMS's 202; then a worker runs, is killed, and another goes on. Goals: no poll early, 99 % of polls no more
+than a second late, 150 MB, 20 % of one core at 420 polls a second, and not one POST.
 """
 
 import argparse
@@ -46,17 +46,19 @@ WORKING = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nx-progress: working\r\
 
 
 class MinimalCms(asyncio.Protocol):
-    """Answers every poll with 202 at once, counts what comes, and keeps the shortest time between two polls of a URL."""
+    """Answers every poll with 202 at once, counts what comes, keeps the shortest time between two polls of a URL."""
 
     calls: dict[str, int] = {"GET": 0, "POST": 0}
     last: dict[bytes, float] = {}
     shortest = 1e9
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's."""
         self.transport: Any = transport
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
+        """Asyncio's; polls have no body."""
         self.buffer += data
         while b"\r\n\r\n" in self.buffer:
             head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
@@ -138,10 +140,12 @@ class Watch:
     wall: float = 0.0
 
     def begin(self) -> None:
+        """From here on it counts."""
         self.late.clear()
         self.cpu, self.wall = time.process_time(), time.perf_counter()
 
     def figures(self) -> dict[str, float]:
+        """Since `begin`."""
         wall = time.perf_counter() - self.wall
         late = sorted(self.late)
         share = (time.process_time() - self.cpu) / wall
@@ -238,7 +242,7 @@ def main() -> None:
     elif given.work:
         loaded = settings_module.load(given.work / "demo" / "access-facade.toml")
         changed = replace(loaded, store_url=f"sqlite:///{given.work / 'bench.db'}", clock_url=None, mllp=None)
-        asyncio.run(work(changed, given.seconds, given.warm))
+        uvloop.run(work(changed, given.seconds, given.warm))
     else:
         print(json.dumps(run(given.submissions, given.seconds), indent=2))
 

@@ -90,6 +90,12 @@ def system_of_oid(oid: str) -> str | None:
     return f"urn:oid:{oid}" if _OID.fullmatch(oid) and "." in oid else None
 
 
+def oids() -> Mapping[str, str]:
+    """The OIDs that we know, with the URI that FHIR registers for each; of a system with several, the usual one first."""
+    found: dict[str, str] = _systems()["oids"]
+    return found
+
+
 def system_of_authority(universal_id: str, id_type: str) -> str | None:
     """The URI for an HD (or any universal id with its type): OID, UUID or URI; None for anything local."""
     if id_type in ("ISO", "") and _OID.fullmatch(universal_id):

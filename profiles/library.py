@@ -128,8 +128,10 @@ def profiles() -> dict[str, Json]:
 @per_selection
 def value_sets() -> dict[str, dict[str, list[str]]]:
     """The enumerated value sets of the tables: `{url: {system: [code]}}`."""
-    found = {url: codes for folder in _TABLES for url, codes in _read(folder, "valuesets.json").items()}
-    return found | {url: codes for table in _loaded("valuesets.json") for url, codes in table.items()}
+    r4, us_core = (_read(folder, "valuesets.json") for folder in _TABLES)
+    loaded = {url: codes for table in _loaded("valuesets.json") for url, codes in table.items()}
+    found: dict[str, dict[str, list[str]]] = us_core | loaded | r4
+    return found  # what base R4 is bound to stays as it is: its checks are made once
 
 
 @per_selection

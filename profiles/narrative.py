@@ -18,11 +18,12 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ATTRIBUTE = re.compile(r"""([A-Za-z:_][\w:.-]*)\s*=\s*(?:"([^"<]*)"|'([^'<]*)')""")
-_PLAIN = re.compile(
-    r"""<div\ xmlns="http://www\.w3\.org/1999/xhtml"(?:\ (?:xml:)?lang="[A-Za-z-]{2,12}")*>
-        [^<&]*[^<&\s][^<&]*</div>"""
-    + r"""|<div\ xml:lang="[A-Za-z-]{2,12}"\ xmlns="http://www\.w3\.org/1999/xhtml"(?:\ lang="[A-Za-z-]{2,12}")?>
-        [^<&]*[^<&\s][^<&]*</div>""",
+_XMLNS = r'xmlns="http://www\.w3\.org/1999/xhtml"'
+_LANG = r'lang="[A-Za-z-]{2,12}"'
+_TEXT = r"\s*+[^<&\s][^<&]*+"  # some content; possessive, so that a long text is read once
+_PLAIN = re.compile(  # what most systems generate: text, or paragraphs of text
+    rf"""<div\ (?:{_XMLNS}(?:\ xml:{_LANG})?|xml:{_LANG}\ {_XMLNS})(?:\ {_LANG})?>
+        (?:{_TEXT}|(?:<p>{_TEXT}</p>)++)</div>""",
     re.VERBOSE,
 ).fullmatch
 _XHTML = re.compile(r"""\sxmlns\s*=\s*["']http://www\.w3\.org/1999/xhtml["']""")

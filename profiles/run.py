@@ -12,7 +12,7 @@ MAX_ISSUES = 500  # of one resource: a hostile body must not buy a longer answer
 _MAX_HINTS = 20
 _MAX_WORD = 64
 _VERSIONED = re.compile(r"/_history/[^/]+$")
-_TYPE_AND_ID = re.compile(r"(?:^|/)([A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})$")
+_is_type_and_id = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
 
 
 class Scope:
@@ -79,8 +79,8 @@ def _names(entry: dict[str, Any]) -> dict[str, Any]:
     kind, identity = resource.get("resourceType"), resource.get("id")
     if type(url) is not str:
         return {f"{kind}/{identity}": resource}
-    relative = _TYPE_AND_ID.search(url)
-    return {url: resource, relative[1]: resource} if relative else {url: resource}
+    relative = "/".join(url.rsplit("/", 2)[-2:])
+    return {url: resource, relative: resource} if _is_type_and_id(relative) else {url: resource}
 
 
 class Run:

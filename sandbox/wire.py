@@ -151,7 +151,7 @@ def _raw(status: int, headers: Fields, body: bytes, kind: str) -> bytes:
         promised, body = len(body) or 64, body[: len(body) // 2]
     elif kind == faults.WRONG_LENGTH:
         promised, body = len(body) // 2, body or b" " * 64
-    fields = [*headers, (b"content-length", str(promised).encode())]
+    fields = [*headers, (b"content-length", str(promised).encode()), (b"connection", b"close")]
     lines = [f"HTTP/1.1 {status} Planned".encode(), *(name + b": " + value for name, value in fields)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 

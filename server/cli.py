@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from profiles import fhir_json
-from server import cli_records, logs
+from server import cli_records, cli_store, logs
 from server.context import Context
 from server.terminal import Config, Json, console
 from server.terminal import fail as _fail
@@ -30,6 +30,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="The audit trail.")
 app.add_typer(token_app, name="token")
 app.add_typer(audit_app, name="audit")
 cli_records.register(app)
+cli_store.register(app)
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def _print_json(value: Any) -> None:
 @app.command()
 def init(
     directory: Path,
-    demo: Annotated[bool, typer.Option("--demo", help="With the sandbox's participant and four clients.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="With the sandbox's participants and five clients.")] = False,
     facade_port: int = 8080,
     sandbox_port: int = 8090,
     mllp_port: int = 2575,

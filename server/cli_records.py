@@ -134,7 +134,7 @@ def keys_rotate(
 
     with plain_errors():
         settings = loaded(config)
-        today = date.today()  # noqa: DTZ011 - names a file
+        today = date.today()
         done = rotation.retire(settings, entity_id) if retire else rotation.rotate(settings, entity_id, on=today)
     if json_:
         _print(asdict(done))

@@ -21,19 +21,6 @@ AUTH_METHODS = frozenset({"private_key_jwt", "client_secret_basic", "client_secr
 ROLES = frozenset({"ehr", "hie", "pcp", "operator"})
 TRACKS = frozenset({"eCKM", "CKM", "MSK", "BH"})
 MEDIA_TYPES = frozenset({"application/json", "application/fhir+json"})
-CMS_OPTIONS = (
-    "auth_method",
-    "scope",
-    "timeout_seconds",
-    "auth_order",
-    "token_margin_seconds",
-    "fresh_per_submission",
-    "prefer_respond_async",
-    "content_type",
-    "accept",
-    "posts_per_second",
-    "pause_seconds",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +130,8 @@ class Settings:
     worker_idle_seconds: float = 0.25
     lease_seconds: float = 60.0
     mailbox_seconds: float = 30.0
+    mappings_folder: Path | None = None  # rows of your own over the mapping tables: docs/mapping.md
+    profiles_folder: Path | None = None  # definitions that `profiles load` derived from official packages
     subscriber_hosts: tuple[str, ...] = ()  # hosts that rest-hook endpoints may name; loopback http only if listed here
 
     def participant(self, entity_id: str) -> Participant:
@@ -180,12 +169,15 @@ TABLES: dict[str, dict[str, str]] = {
     "serve": {name: name for name in ("host", "port", "max_body_bytes", "max_bundle_entries", "token_seconds")},
     "worker": {
         "concurrency": "worker_concurrency",
+        "poll_concurrency": "worker_poll_concurrency",
         "idle_seconds": "worker_idle_seconds",
         "lease_seconds": "lease_seconds",
         "mailbox_seconds": "mailbox_seconds",
     },
     "clock": {"source": "clock_url"},
     "coordination": {"subscriber_hosts": "subscriber_hosts"},
+    "mappings": {"folder": "mappings_folder"},
+    "profiles": {"folder": "profiles_folder"},
 }
 OTHERS = ("base_url", "participant", "client", "mllp")
 

@@ -8,10 +8,15 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
 
+from mappers import overrides
+from mappers.recompile import install
+from profiles import library
+from profiles.packages import loaded_in
 from profiles.validate import prepare
 from server.clock import Clock, SandboxClock, SystemClock
 from server.cms.client import transports
 from server.context import Context
+from server.domain.errors import BadConfiguration
 from server.settings import Settings
 from server.store.opening import open_store
 
@@ -19,6 +24,7 @@ from server.store.opening import open_store
 @contextlib.asynccontextmanager
 async def wired(settings: Settings) -> AsyncIterator[Context]:
     """The context of one process; closed in order when the block ends."""
+    _own_definitions(settings)
     prepare()  # compiles the checks, so that the first request does not wait for it
     _settle_memory()
     store = open_store(settings.store_url, settings.key_file)
@@ -51,3 +57,14 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _own_definitions(settings: Settings) -> None:
+    """A user's mapping rows and loaded packages, if there are any. Raises BadConfiguration in plain words."""
+    try:
+        if settings.mappings_folder is not None:
+            install(overrides.load(settings.mappings_folder))
+        if settings.profiles_folder is not None:
+            library.select(loaded=loaded_in(settings.profiles_folder))
+    except (overrides.OverrideError, library.UnknownGuide) as bad:
+        raise BadConfiguration(str(bad)) from None

@@ -1,9 +1,12 @@
 """docker-compose.yml and docker/ agree with the commands, the settings and `init`. No container is started."""
 
+import importlib
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import typer.main
@@ -14,20 +17,26 @@ from sandbox import settings as sandbox_settings
 from server import settings
 from server.cli import app as cli_app
 from server.initialise import initialise
+from server.store.mongodb.address import read_address
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docker"))
+mongodb_secrets = importlib.import_module("mongodb_secrets")
+processes = importlib.import_module("processes")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+MONGODB_DOCKERFILE = (ROOT / "docker" / "mongodb.Dockerfile").read_text("utf-8")
 CONFIG = ROOT / "docker" / "access-facade.toml"
 SANDBOX_CONFIG = ROOT / "docker" / "sandbox.toml"
-FACADE = ("web", "worker")
-NAMES = ("web", "worker", "sandbox")
+FACADE = ("web", "web2", "worker", "worker2")
+DATABASE = ("mongodb", "mongodb-setup")
+NAMES = (*FACADE, "sandbox")
 
 
 def test_there_are_exactly_these_services() -> None:
-    """Doors, worker, stand-in CMS; the second store engine is not there yet."""
-    assert set(SERVICES) == set(NAMES)
+    """Two web processes, two workers, the stand-in CMS, MongoDB and what sets it up."""
+    assert set(SERVICES) == {*NAMES, *DATABASE}
 
 
 @pytest.mark.parametrize("name", FACADE)
@@ -40,9 +49,13 @@ def test_command_is_one_that_the_command_line_takes(name: str) -> None:
 
 
 def test_web_leaves_the_work_to_the_worker() -> None:
-    """Each can be stopped alone."""
+    """Each can be stopped alone; the second of a kind is as the first but for its ports."""
     assert SERVICES["web"]["command"][:2] == ["serve", "--no-worker"]
     assert SERVICES["worker"]["command"][0] == "worker"
+    assert SERVICES["worker2"] == SERVICES["worker"]
+    assert {**SERVICES["web2"], "ports": None} == {**SERVICES["web"], "ports": None}
+    ports = [str(port).split(":")[1] for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == len(set(ports))
 
 
 def test_sandbox_listens_where_its_port_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,22 +85,56 @@ def test_published_ports_are_those_that_are_listened_on() -> None:
     """HTTP and MLLP, on all addresses of the container."""
     loaded = settings.load(CONFIG)
     assert loaded.mllp is not None
-    assert _published("web") == {loaded.port, loaded.mllp.port}
+    for name in ("web", "web2"):
+        assert _published(name) == {loaded.port, loaded.mllp.port}
     assert {loaded.host, loaded.mllp.host} == {"0.0.0.0"}
 
 
-def test_store_is_in_the_named_volume_that_both_share() -> None:
-    """What is written survives the containers."""
-    assert settings.load(CONFIG).store_url.startswith("sqlite:////data/")
+def test_store_is_the_database_with_its_user_and_password_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL names the service, the replica set that it starts, and a password file that is mounted."""
+    url = settings.load(CONFIG).store_url
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    monkeypatch.setattr(Path, "read_text", lambda *_: "secret")
+    address = read_address(url)
+    assert (parts.username, parts.hostname, address.database) == ("facade", "mongodb", "access_facade")
+    assert f"--replSet={options['replicaSet']}" in SERVICES["mongodb"]["command"]
+    assert options["authSource"] == "admin"
+    assert options["passwordFile"] == "/run/secrets/mongodb-facade.password"
+
+
+def test_the_database_sets_itself_up() -> None:
+    """The script makes the user and the replica set that the URL names; the others wait until it is done."""
+    script = (ROOT / "docker" / "mongodb-setup.js").read_text("utf-8")
+    assert 'user: "facade"' in script
+    assert 'db: "access_facade"' in script
+    assert '_id: "rs0"' in script
+    assert 'host: "mongodb:27017"' in script
+    assert SERVICES["mongodb-setup"]["network_mode"] == "service:mongodb"
+    assert set(re.findall(r"secret\(\"([\w.-]+)\"\)", script)) == set(SERVICES["mongodb-setup"]["secrets"])
     for name in FACADE:
-        assert "data:/data" in SERVICES[name]["volumes"]
-    assert "data" in COMPOSE["volumes"]
+        assert SERVICES[name]["depends_on"] == {"mongodb-setup": {"condition": "service_completed_successfully"}}
+
+
+def test_the_database_is_not_open_to_others() -> None:
+    """It asks who is there, and publishes no port."""
+    command = SERVICES["mongodb"]["command"]
+    assert "--keyFile=/run/secrets/mongodb.keyfile" in command  # which turns authentication on
+    assert "ports" not in SERVICES["mongodb"]
+    assert SERVICES["mongodb"]["secrets"] == ["mongodb.keyfile"]
+
+
+def test_what_is_written_survives_the_containers() -> None:
+    """Data are in named volumes."""
+    folder = next(each.partition("=")[2] for each in SERVICES["mongodb"]["command"] if each.startswith("--dbpath="))
+    assert SERVICES["mongodb"]["volumes"] == [f"mongodb:{folder}"]
+    assert set(COMPOSE["volumes"]) == {"mongodb", "sandbox"}
     assert sandbox_settings.load(SANDBOX_CONFIG).data == Path("/data/sandbox.db")
     assert "sandbox:/data" in SERVICES["sandbox"]["volumes"]
 
 
 def _secrets_named(path: Path) -> set[str]:
-    values: list[str] = re.findall(r'"/run/secrets/([^"]+)"', path.read_text("utf-8"))
+    values: list[str] = re.findall(r'/run/secrets/([^"&]+)"', path.read_text("utf-8"))
     return set(values)
 
 
@@ -106,11 +153,16 @@ def test_sandbox_gets_public_keys_only() -> None:
 def test_secrets_are_the_files_that_init_makes(tmp_path: Path) -> None:
     """The steps at the top of docker-compose.yml make every file, in the folder where it is looked for."""
     initialise(tmp_path / "compose", demo=True)
-    made = {path.name for path in (tmp_path / "compose").iterdir()}
+    mongodb_secrets.make(tmp_path / "compose")
+    paths = list((tmp_path / "compose").iterdir())
+    assert all(path.stat().st_mode & 0o077 == 0 for path in paths if path.name in mongodb_secrets.NAMES)
+    made = {path.name for path in paths}
     files = {name: each["file"] for name, each in COMPOSE["secrets"].items()}
     assert set(files) <= made
     assert {path.rpartition("/")[0] for path in files.values()} == {"run/compose"}
-    assert "init --demo /out/compose" in (ROOT / "docker-compose.yml").read_text("utf-8")
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert "init --demo /out/compose" in text
+    assert "docker/mongodb_secrets.py /src/run/compose" in text
     assert "/run/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
 
 
@@ -127,7 +179,7 @@ def test_mounted_configurations_are_there() -> None:
         assert (ROOT / each["file"]).is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *DATABASE])
 def test_container_may_do_little(name: str) -> None:
     """Not root, nothing writable but its volume and /tmp, no capability, no secret in the environment."""
     service = SERVICES[name]
@@ -154,7 +206,9 @@ def test_images_are_pinned_by_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert len(versions) == len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) > 0
     assert set(versions) <= {"3.11", "3.12", "3.13"}
-    assert {service["image"] for service in SERVICES.values()} == {f"access-facade:{project['version']}"}
+    assert {SERVICES[name]["image"] for name in NAMES} == {f"access-facade:{project['version']}"}
+    base = re.findall(r"^FROM mongo:(\d+\.\d+\.\d+)$", MONGODB_DOCKERFILE, re.MULTILINE)
+    assert {SERVICES[name]["image"] for name in DATABASE} == {f"access-facade-mongodb:{base[0]}"}
 
 
 def test_image_installs_from_the_locked_requirements() -> None:
@@ -165,8 +219,9 @@ def test_image_installs_from_the_locked_requirements() -> None:
 
 
 def test_image_runs_as_a_user() -> None:
-    """The last USER of the Dockerfile is not root."""
-    assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1] not in ("root", "0")
+    """The last USER of each Dockerfile is not root."""
+    for text in (DOCKERFILE, MONGODB_DOCKERFILE):
+        assert re.findall(r"^USER (\S+)", text, re.MULTILINE)[-1] not in ("root", "0")
 
 
 def test_image_holds_the_five_packages_and_no_more() -> None:
@@ -180,3 +235,30 @@ def test_image_holds_the_five_packages_and_no_more() -> None:
     let_through = {line.removeprefix("!") for line in ignore if line.startswith("!")}
     assert copied == let_through == packages | {"requirements.txt", "pyproject.toml", "README.md", "LICENSE"}
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_same_processes_start_without_containers(tmp_path: Path) -> None:
+    """docker/processes.py starts each service with settings that load, on the ports that are published."""
+    initialise(tmp_path / "compose", demo=True)
+    planned = {each.name: each for each in processes.plan(COMPOSE, tmp_path, "mongodb://127.0.0.1/x?replicaSet=rs0")}
+    assert set(planned) == set(NAMES)
+    assert next(iter(planned)) == "sandbox"
+    group: Any = typer.main.get_command(cli_app)
+    ports = []
+    for name in FACADE:
+        command, *arguments = planned[name].command[3:]
+        loaded = settings.load(group.commands[command].make_context(command, arguments).params["config"])
+        assert loaded.store_url == "mongodb://127.0.0.1/x?replicaSet=rs0"
+        assert loaded.key_file.is_file()
+        assert loaded.mllp is not None
+        ports += [loaded.port, loaded.mllp.port] if command == "serve" else []
+        cms = loaded.participant("ACCES12345").cms
+        assert cms.base_url == "http://127.0.0.1:8090/fhir"
+        assert cms.private_key_file is not None
+        assert cms.private_key_file.is_file()
+    assert ports == [8080, 2575, 8081, 2576]
+    assert [planned[name].ready for name in ("web", "web2", "worker")] == [
+        "http://127.0.0.1:8080/readyz", "http://127.0.0.1:8081/readyz", None,
+    ]  # fmt: skip
+    assert all(process.again for process in planned.values())
+    assert "127.0.0.1" in planned["sandbox"].command

@@ -20,44 +20,88 @@ from server.settings import Author, Client, CmsEndpoint, Mllp, Participant, Poll
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
+CONFIGURATION_PAGE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+LONGEST_README = 350  # lines: a newcomer's page
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 
 # --- Commands -------------------------------------------------------------------------------------------------------
 
 
-def _commands(group: Any, before: str = "") -> Iterator[str]:
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         whole = f"{before}{name}"
         if hasattr(command, "commands"):
             yield from _commands(command, f"{whole} ")
         else:
-            yield whole
+            yield whole, command
 
 
-COMMANDS = sorted(_commands(typer.main.get_command(cli_app)))
+COMMANDS = dict(_commands(typer.main.get_command(cli_app)))
+GROUPS = {name.partition(" ")[0] for name in COMMANDS if " " in name}
 
 
-def _table(heading: str) -> list[list[str]]:
-    """The rows of the first table under a heading of README, without the head."""
-    part = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    rows = [line for line in part.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
+COMMON = {"--config", "--json", "--help"}  # explained once for all commands
 
 
-def test_readme_lists_exactly_the_commands_that_there_are() -> None:
+def _options(name: str) -> list[set[str]]:
+    """The options of a command; on and off, as `--worker/--no-worker`, are one."""
+    found = [{option for option in (*one.opts, *one.secondary_opts) if "--" in option} for one in COMMANDS[name].params]
+    return [option for option in found if option]
+
+
+def _table(page: str, heading: str) -> list[list[str]]:
+    """The rows of all tables under a heading, without their heads."""
+    part = page.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows: list[list[str]] = []
+    for table in re.findall(r"(?:^\|.*\n?)+", part, re.MULTILINE):
+        cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table.splitlines()]
+        rows += cells[2:]
+    return rows
+
+
+DESCRIBED = {
+    match[1]: row[0]
+    for row in _table(COMMANDS_PAGE, "Commands")
+    if (match := re.match(r"`access-facade ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)", row[0]))
+}
+
+
+def test_readme_is_a_newcomers_page() -> None:
+    """Long tables have pages of their own."""
+    assert len(README.splitlines()) <= LONGEST_README
+
+
+def test_the_commands_page_lists_exactly_the_commands_that_there_are() -> None:
     """A command that is not described is not found; one that is not there makes a liar of the page."""
-    listed = [re.match(r"`access-facade ([a-z ]*[a-z])", row[0]) for row in _table("Commands")]
-    assert sorted(match[1] for match in listed if match) == COMMANDS
+    assert sorted(DESCRIBED) == sorted(COMMANDS)
 
 
-TYPED = re.compile(r"(?:`|: |bin/|^ *)access-facade ([a-z]+)(?=[ `.\"]|$)", re.MULTILINE)
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"sandbox"}))  # the sandbox is a program of its own
+def test_the_commands_page_names_the_options_that_there_are(name: str) -> None:
+    """Every option, and none that is not there."""
+    named = set(re.findall(r"--[a-z-]+[a-z]", DESCRIBED[name]))
+    own = [option for option in _options(name) if not option & COMMON]
+    assert [option for option in own if not option & named] == []
+    assert named - set().union(*own) == set()
+
+
+def test_the_commands_page_names_the_commands_that_speak_json() -> None:
+    """One sentence lists those that take `--json`."""
+    sentence = re.search(r"`--json` is taken by ([^.]*)\.", COMMANDS_PAGE)
+    assert sentence is not None
+    named = {" ".join(words.split()) for words in re.findall(r"`([^`]*)`", sentence[1])}
+    assert named == {name for name in COMMANDS if {"--json"} in _options(name)}
+
+
+TYPED = re.compile(r"(?:`|: |bin/|^ *)access-facade ([a-z]+)((?: [a-z-]+)?)(?=[ `.\"]|$)", re.MULTILINE)
 
 
 def test_nothing_tells_to_run_a_command_that_is_not_there() -> None:
     """`access-facade x` in a document, a comment of the configuration or a message of the program can be typed."""
     told = {
-        (str(path.relative_to(ROOT)), match[1])
+        (str(path.relative_to(ROOT)), match[1] + (match[2] if match[1] in GROUPS else ""))
         for path in [
             *DOCUMENTS,
             ROOT / "docker-compose.yml",
@@ -68,9 +112,20 @@ def test_nothing_tells_to_run_a_command_that_is_not_there() -> None:
         if path.is_file()
         for match in TYPED.finditer(path.read_text("utf-8"))
     }
-    first_words = {command.partition(" ")[0] for command in COMMANDS}
     assert told
-    assert {(name, word) for name, word in told if word not in first_words} == set()
+    assert {(name, words) for name, words in told if words not in COMMANDS} == set()
+
+
+def test_nothing_tells_to_make_what_the_makefile_can_not() -> None:
+    """`make x` in a document can be typed."""
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    told = {
+        (path.name, match[1])
+        for path in DOCUMENTS
+        for match in re.finditer(r"(?:`|^)make ([a-z-]+)", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert told
+    assert {(name, target) for name, target in told if target not in targets} == set()
 
 
 # --- Settings -------------------------------------------------------------------------------------------------------
@@ -87,19 +142,7 @@ BLOCKS: dict[str, type] = {
 INNER = {"participants", "clients", "mllp", "cms", "author", "polling", "path"}  # blocks of their own, and the file
 ROOT_KEYS = {  # field of Settings -> key in the file
     "base_url": "base_url",
-    "store_url": "store.url",
-    "key_file": "store.key_file",
-    "clock_url": "clock.source",
-    "host": "serve.host",
-    "port": "serve.port",
-    "max_body_bytes": "serve.max_body_bytes",
-    "max_bundle_entries": "serve.max_bundle_entries",
-    "token_seconds": "serve.token_seconds",
-    "worker_concurrency": "worker.concurrency",
-    "worker_idle_seconds": "worker.idle_seconds",
-    "lease_seconds": "worker.lease_seconds",
-    "mailbox_seconds": "worker.mailbox_seconds",
-    "subscriber_hosts": "coordination.subscriber_hosts",
+    **{name: f"{table}.{key}" for table, keys in settings.TABLES.items() for key, name in keys.items()},
 }
 FILLED_IN = {"clock.source": "system", **{f"participant.author.{name}": "" for name in ("npi", "family", "given")}}
 WORDS = {"required": MISSING, "none": None, "the only one": MISSING}
@@ -110,24 +153,24 @@ def _keys() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for block, kind in BLOCKS.items():
         for each in fields(kind):
-            if each.name not in INNER:
+            if each.name not in INNER and (block or each.name in ROOT_KEYS):
                 key = f"{block}.{each.name}" if block else ROOT_KEYS[each.name]
                 found[key] = FILLED_IN.get(key, each.default)
     return found
 
 
 KEYS = _keys()
-DOCUMENTED = {row[0].strip("`"): row[1] for row in _table("Configuration")}
+DOCUMENTED = {row[0].strip("`"): row[1] for row in _table(CONFIGURATION_PAGE, "Keys")}
 
 
-def test_readme_lists_exactly_the_settings_that_there_are() -> None:
+def test_the_configuration_page_lists_exactly_the_settings_that_there_are() -> None:
     """Whoever configures finds each key, and none that does nothing."""
     assert set(DOCUMENTED) == set(KEYS)
 
 
 @pytest.mark.parametrize("key", sorted(KEYS))
-def test_readme_gives_the_default_that_holds(key: str) -> None:
-    """The default in README is that of the dataclass."""
+def test_the_configuration_page_gives_the_default_that_holds(key: str) -> None:
+    """The default on the page is that of the dataclass."""
     cell = DOCUMENTED[key]
     stated = WORDS[cell] if cell in WORDS else tomllib.loads(f"value = {cell.strip('`')}")["value"]
     assert (tuple(stated) if isinstance(stated, list) else stated) == KEYS[key]
@@ -152,7 +195,8 @@ OTHER = {  # values that are not the default, where one can not be made from it
     "participant.reporting": "automatic",
     "participant.time_zone": "America/Chicago", "participant.cms.auth_method": "private_key_jwt", "client.role": "pcp",
     "mllp.participant": "ACCES12345", "client.participant": "ACCES12345",
-    "participant.entity_id": "ACCES12345",
+    "participant.entity_id": "ACCES12345", "participant.cms.auth_order": ["private_key_jwt"],
+    "participant.cms.content_type": "application/fhir+json",
 }  # fmt: skip
 WHERE = {  # where a key's value is found in the loaded settings
     "": lambda loaded: loaded,
@@ -169,6 +213,8 @@ def _other(key: str) -> Any:
     default = KEYS[key]
     if key in OTHER:
         return OTHER[key]
+    if isinstance(default, bool):
+        return not default
     if isinstance(default, tuple):
         return [number + 1 for number in default]
     return default + 1 if isinstance(default, int | float) else "other"
@@ -203,8 +249,8 @@ def _with(key: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", sorted(set(KEYS) - {"clock.source"}))
-def test_every_documented_key_is_read_from_where_readme_says(key: str, tmp_path: Path) -> None:
-    """A key that is written as README names it changes the setting of that name."""
+def test_every_documented_key_is_read_from_where_the_page_says(key: str, tmp_path: Path) -> None:
+    """A key that is written as the page names it changes the setting of that name."""
     value = _other(key)
     file = tmp_path / "access-facade.toml"
     file.write_text(_written(_with(key, value)), "utf-8")
@@ -243,7 +289,7 @@ def test_readme_lists_every_address(tmp_path: Path) -> None:
     """Each route of the application stands in README's table of URLs."""
     listed = {
         match[1].partition("?")[0]
-        for row in _table("URLs")
+        for row in _table(README, "URLs")
         for match in re.finditer(r"`(?:GET|POST|PUT|DELETE|PATCH) ([^`]+)`", row[0])
     }
     assert _paths(tmp_path) - listed == set()
@@ -253,7 +299,7 @@ def test_readme_lists_no_address_that_is_not_there(tmp_path: Path) -> None:
     """And nothing else stands there."""
     listed = {
         match[1].partition("?")[0]
-        for row in _table("URLs")
+        for row in _table(README, "URLs")
         for match in re.finditer(r"`(?:GET|POST|PUT|DELETE|PATCH) ([^`]+)`", row[0])
     }
     assert listed - _paths(tmp_path) == set()

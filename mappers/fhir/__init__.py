@@ -11,7 +11,7 @@ from mappers import instruments
 from mappers.conversion import Conversion, Source
 from mappers.converters import resource_id
 from mappers.fhir.entries import Entry, entries_of
-from mappers.fhir.references import Ids, identifier_of, literal, nodes, objects, rewritten, text
+from mappers.fhir.references import Ids, identifier_of, literal, objects, referred, rewritten, text
 from mappers.fhir.subject import Subject, find, reference_of, with_literal_subject
 from profiles.canonical import US_CORE_PINNED, US_CORE_PROVENANCE_PARTICIPANT, UUID_SYSTEM
 from profiles.issue import Issue, Severity, error, warning
@@ -154,7 +154,7 @@ def _unresolved(placed: list[Place]) -> list[Issue]:
     return [
         warning("not-found", place, why)
         for place, resource in placed
-        if any(text(node.get("reference")).startswith(urns) for node in nodes(resource))
+        if any(reference.startswith(urns) for reference in referred(resource))
     ]
 
 

@@ -39,20 +39,42 @@ def nodes(value: Any) -> Iterator[dict[str, Any]]:
             yield from nodes(part)
 
 
+def referred(value: Any) -> list[str]:
+    """Every `reference` inside a value, in no order."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            reference = node.get("reference")
+            if isinstance(reference, str):
+                found.append(reference)
+            waiting += [part for part in node.values() if isinstance(part, (dict, list))]
+        elif isinstance(node, list):
+            waiting += node
+    return found
+
+
 def rewritten(value: Any, targets: dict[str, str]) -> Any:
-    """A copy in which each `reference` that `targets` knows is replaced; nothing else changes."""
+    """The value with each `reference` that `targets` knows replaced: a copy, or itself where none is."""
+    if not targets or targets.keys().isdisjoint(referred(value)):
+        return value
+    return _rewritten(value, targets)
+
+
+def _rewritten(value: Any, targets: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {
-            key: _reference(part, targets) if key == "reference" else rewritten(part, targets)
+            key: _reference(part, targets) if key == "reference" else _rewritten(part, targets)
             for key, part in value.items()
         }
     if isinstance(value, list):
-        return [rewritten(part, targets) for part in value]
+        return [_rewritten(part, targets) for part in value]
     return value
 
 
 def _reference(part: Any, targets: dict[str, str]) -> Any:
-    return targets.get(part, part) if isinstance(part, str) else rewritten(part, targets)
+    return targets.get(part, part) if isinstance(part, str) else _rewritten(part, targets)
 
 
 def identifier_of(resource: Resource) -> tuple[str, str] | None:

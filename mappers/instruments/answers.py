@@ -193,7 +193,7 @@ def _by_list(answer: Answer, answers: AnswerList, *, place: str, issues: list[Is
 def _ordinal(holder: Resource) -> Decimal | None:
     """What an extension says that the answer counts."""
     for extension in objects(holder.get("extension")):
-        if extension.get("url") in _ORDINALS:
+        if str(extension.get("url")) in _ORDINALS:
             return _plain(extension.get("valueDecimal", extension.get("valueInteger")))
     return None
 

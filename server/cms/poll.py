@@ -6,6 +6,7 @@ told and the submission goes on in a slow lane, never to a silent end.
 """
 
 from datetime import timedelta
+from itertools import takewhile
 
 from server.cms import gate
 from server.cms import token as tokens
@@ -122,8 +123,9 @@ class _Poll:
 
     async def _reconciled_before(self) -> bool:
         conditions = (Where("submission_id", "==", self._submission.id),)
-        events = await self._context.store.find(SubmissionEvent, *conditions)
-        return any(event.detail == RECONCILING for event in events)
+        events = await self._context.store.find(SubmissionEvent, *conditions, order_by="sequence", descending=True)
+        since_resent = takewhile(lambda event: event.state is not SubmissionState.BUILT, events)
+        return any(event.detail == RECONCILING for event in since_resent)
 
     async def _doubtful(self, answer: Answer, detail: str) -> Changeset | None:
         """The event and the next poll; None when this was one too many."""

@@ -37,8 +37,6 @@ async def meant(submission: Submission, code: str, context: Context) -> str | No
 
 
 async def _was_uncertain(submission: Submission, context: Context) -> bool:
-    if submission.posts <= 1:
-        return False
     events = await context.store.find(SubmissionEvent, Where("submission_id", "==", submission.id))
     return any(event.state is SubmissionState.UNCERTAIN for event in events)
 

@@ -11,6 +11,7 @@ from server.cms import gate
 from server.cms import token as tokens
 from server.cms.client import Answer, NoAnswer, post, same_origin, status_url
 from server.cms.policy import Verdict, is_overload, of_post
+from server.cms.results import is_answer
 from server.cms.transitions import due, first_poll, moved, retry_wait, review
 from server.context import Context
 from server.domain.errors import Deferred
@@ -29,7 +30,7 @@ NOT_LET_IN = {
     Verdict.PAUSE: "All submissions wait. Ask CMS for the scope, or run `access-facade token check {}`.",
     Verdict.MISDIRECTED: "These submissions wait. Compare [participant.cms] base_url of {} with the registration.",
 }
-BUSY_SECONDS = 2.0
+BUSY_SECONDS, BUSY_LONGEST = 2.0, 30.0  # between two looks whether the write before this one has its result
 
 
 async def submit(job: Job, context: Context) -> Changeset:
@@ -39,7 +40,8 @@ async def submit(job: Job, context: Context) -> Changeset:
         return Changeset()
     key = None if submission.operation is Operation.CHECK_ELIGIBILITY else f"{submission.patient_id}|{submission.track}"
     if key and await _busy(submission, key, context):
-        raise Deferred("another write for this patient and track is in flight", retry_after_seconds=BUSY_SECONDS)
+        wait = min(BUSY_SECONDS * 1.5 ** min(job.attempts - 1, 20), BUSY_LONGEST)
+        raise Deferred("another write for this patient and track is in flight", retry_after_seconds=wait)
     now = context.clock.now()
     intent = moved(submission, SubmissionState.SENDING, "intent written down", at=now, in_flight_key=key)
     return intent + due(submission, JobKind.SEND, now)
@@ -142,7 +144,7 @@ async def _after(
         return await _accepted(submission, participant, answer, context)
     if verdict is Verdict.REVIEW or (verdict is Verdict.RECONCILE and submission.posts >= RECONCILE_POSTS):
         why = f"{said} to the request. Read its answer, mend the request or look it up at CMS, then send it again."
-        columns = {"result": answer.body, "result_status": answer.status} if answer.body else {}
+        columns = {"result": answer.body, "result_status": answer.status} if is_answer(answer.body) else {}
         return await review(submission, why, context, answers=submission.posts, **columns)
     if verdict in NOT_LET_IN:
         return _again(submission, said, participant.cms.pause_seconds, context, known=True)

@@ -14,7 +14,7 @@ from profiles.validate import validate
 from server.audit import record
 from server.context import Context, new_id
 from server.domain.care_period import CarePeriod
-from server.domain.errors import Conflict, StoreUnavailable, UniqueViolation
+from server.domain.errors import Conflict, Refused, StoreUnavailable, UniqueViolation
 from server.domain.job import JobKind, NewJob
 from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import PatientIdentity
@@ -148,7 +148,10 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
         issues += _checked(resource)
     if any(issue.is_error for issue in issues):
         return Plan((), found.patient_id if found else None, tuple(issues), Changeset())
-    return await _rows(received, resources, found, tuple(issues), context)
+    try:
+        return await _rows(received, resources, found, tuple(issues), context)
+    except Refused as refused:
+        return Plan((), found.patient_id if found else None, (*issues, *refused.issues), Changeset())
 
 
 def _checked(resource: Resource) -> list[Issue]:

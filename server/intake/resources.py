@@ -7,7 +7,9 @@ from typing import Any
 
 from mappers.conversion import Resource
 from profiles import fhir_json
+from profiles.issue import error
 from server.context import Context
+from server.domain.errors import Refused
 from server.domain.record import Record
 from server.domain.resource import Lookup, ResourceVersion, StoredResource
 from server.store.base import Changeset, Where
@@ -52,6 +54,7 @@ async def put(
         )
     if current is not None and not current.deleted and _content(fhir_json.parse(current.body)) == _content(resource):
         return Put(current, "unchanged", Changeset())
+    _refuse_other_patient(current, patient_id, kind)
     version = 1 if current is None else current.revision + 1
     row = StoredResource(
         participant_id=participant_id,
@@ -73,6 +76,21 @@ async def put(
         Where("resource_id", "==", logical_id),
     )
     return Put(row, "updated", Changeset(insert=(_version(current), *lookups), replace=(row,), delete=tuple(old)))
+
+
+def _refuse_other_patient(current: StoredResource | None, patient_id: str | None, kind: str) -> None:
+    """A resource never moves from one patient to another by an update: that is a mistaken identity, not a version."""
+    if (
+        current is not None
+        and kind != "Patient"
+        and current.patient_id
+        and patient_id not in (None, current.patient_id)
+    ):
+        text = (
+            "This id stands for a result of another patient here: withdraw it there (entered-in-error), "
+            "then send it for this patient under an id of its own."
+        )
+        raise Refused(409, [error("conflict", f"{kind}.subject", text)])
 
 
 def _content(resource: Resource) -> Resource:

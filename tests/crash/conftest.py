@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ FASTER = {
     r"first_seconds = \[5, 10\]": "first_seconds = [0.01, 0.02]",
     r"every_seconds = \[10, 30\]": "every_seconds = [0.01, 0.02]",
     r"(disclosure|switch_consent)_required = true": r"\1_required = false",
-    r'\[mllp\][^\n]*\nhost[^\n]*\nport[^\n]*\nparticipant[^\n]*\nclient_id[^\n]*\n': "",
+    r"\[mllp\][^\n]*\nhost[^\n]*\nport[^\n]*\nparticipant[^\n]*\nclient_id[^\n]*\n": "",
 }
 
 
@@ -64,7 +64,7 @@ class Child:
 
 @dataclass
 class Grounds:
-    """Everything a test of crashes talks to. `secrets` by client id; `offset`: the victims' clock, from the machine's."""
+    """Everything a test of crashes talks to. `secrets` by client id; `seen`: CMS's last known request."""
 
     config: Path
     cms: str
@@ -72,7 +72,7 @@ class Grounds:
     parent: Child
     secrets: dict[str, str]
     http: httpx2.Client
-    offset: timedelta
+    seen: int = 0
 
     def start(self, do: str, **more: Any) -> int:
         """Forks a child; its pid."""
@@ -113,8 +113,9 @@ class Grounds:
 
     def last(self) -> int:
         """The number of the last request that CMS got."""
-        rows = self.http.get(f"{self.cms}/sandbox/journal").json()
-        return int(rows[-1]["seq"]) if rows else 0
+        rows = self.http.get(f"{self.cms}/sandbox/journal?after={self.seen}").json()
+        self.seen = int(rows[-1]["seq"]) if rows else self.seen
+        return self.seen
 
     def alignments(self) -> dict[str, Json]:
         """CMS's own view, by MBI."""
@@ -152,9 +153,8 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         http.post(f"{cms}/sandbox/clock", json={"now": BEGIN.isoformat()}).raise_for_status()
         parent = started(f"{name}-victim", str(HERE / "victim.py"), str(made.config), BEGIN.isoformat())
         assert parent.first_line, (tmp_path / f"{name}-victim.log").read_text()
-        offset = timedelta(seconds=json.loads(parent.first_line)["offset"])
         secrets = {client.client_id: client.client_secret for client in made.clients}
-        return Grounds(made.config, cms, pcp["pcp"], parent, secrets, http, offset)
+        return Grounds(made.config, cms, pcp["pcp"], parent, secrets, http)
 
     yield make
     for child in reversed(children):
@@ -173,8 +173,8 @@ def _sandbox(folder: Path) -> str:
 
 def _hurry(config: Path, lease: float) -> None:
     text = config.read_text()
+    values = {"{lease}": lease, "{timeout}": min(20.0, lease / 2), "{idle}": 0.01 if lease > 2 else 0.03}
     for pattern, replacement in FASTER.items():
-        values = {"{lease}": lease, "{timeout}": min(20.0, lease / 2), "{idle}": 0.01 if lease > 2 else 0.03}
         value = re.sub("{.*?}", lambda name: str(values[name[0]]), replacement)
         text, count = re.subn(pattern, value, text)
         assert count or "required" in pattern, pattern

@@ -20,6 +20,7 @@ from server.domain.submission import Submission, SubmissionState
 from server.store.base import Where
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "20"))
+OURS = Where("participant_id", "==", "ACCES12345")
 LONGEST_DELAY = 0.004  # seconds from the boundary to the kill
 WORKER_BOUNDARIES = [name for name in ORDER if name not in ("message stored", "request taken")]
 
@@ -105,12 +106,11 @@ def _check_posts(death: Death, ledger: Ledger) -> None:
 
 def _check_consequences(death: Death, ledger: Ledger, notices: list[dict[str, Any]]) -> None:
     """The report is closed, the next window known, the clinician told: once, or twice in the same bytes."""
-    about = (Where("participant_id", "==", "ACCES12345"),)
-    reports = [row for row in ledger.rows(Report, *about) if row.patient_id == death.patient]
-    states = {row.report_type: row.state for row in reports}
+    about = (OURS, Where("patient_id", "==", death.patient))
+    states = {row.report_type: row.state for row in ledger.rows(Report, *about)}
     assert states["baseline"] is ReportState.ACCEPTED
     assert states["quarterly"] is ReportState.SCHEDULED
-    (update,) = ledger.rows(CareUpdate, *about, Where("patient_id", "==", death.patient))
+    (update,) = ledger.rows(CareUpdate, *about)
     assert update.moment == "initiation"
     delivery = _delivery(ledger, death.number)
     assert delivery is not None
@@ -121,14 +121,12 @@ def _check_consequences(death: Death, ledger: Ledger, notices: list[dict[str, An
 
 
 def _submission(ledger: Ledger, number: int) -> Submission | None:
-    about = (Where("participant_id", "==", "ACCES12345"), Where("patient_id", "==", f"patient-{number}"))
-    found = ledger.rows(Submission, *about)
+    found = ledger.rows(Submission, OURS, Where("patient_id", "==", f"patient-{number}"))
     assert len(found) <= 1
     return found[0] if found else None
 
 
 def _delivery(ledger: Ledger, number: int) -> Delivery | None:
-    rows = ledger.rows(Delivery, Where("participant_id", "==", "ACCES12345"))
-    found = [row for row in rows if row.patient_id == f"patient-{number}"]
+    found = ledger.rows(Delivery, OURS, Where("patient_id", "==", f"patient-{number}"))
     assert len(found) <= 1
     return found[0] if found else None

@@ -37,7 +37,9 @@ def test_a_worker_stopped_beyond_its_lease_changes_nothing(
     made = grounds(lease=LEASE, name=f"stale-{workers}")
     chance = random.Random(workers)
     stores = [f"store-{number}.db" for number in range(STORES[workers])]
-    numbers = {name: [10_000 * place + number for number in range(ROUNDS * AT_ONCE)] for place, name in enumerate(stores)}
+    numbers = {
+        name: [10_000 * place + number for number in range(ROUNDS * AT_ONCE)] for place, name in enumerate(stores)
+    }
     for name in stores:
         made.prepare(*numbers[name], stores=[name])
     pids = {name: [made.start("work", stores=[name], long=True) for _ in range(workers)] for name in stores}
@@ -59,7 +61,10 @@ def test_a_worker_stopped_beyond_its_lease_changes_nothing(
     again = sum(_check(made, name, numbers[name]) for name in stores)
     refused = made.logs().count('"lease lost"')
     with capsys.disabled():
-        print(f" [{workers} workers, {ROUNDS * len(stores)} stops: {refused} stale writes refused, {again} sent again] ", end="")
+        print(
+            f" [{workers} workers, {ROUNDS * len(stores)} stops: {refused} stale writes refused, {again} sent again] ",
+            end="",
+        )
     assert refused > 0, "no worker was stopped long enough to lose a job"
 
 

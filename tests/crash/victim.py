@@ -1,4 +1,4 @@
-"""The processes that are killed and stopped, forked from a warm parent: a worker or the doors, as the command runs them.
+"""The processes that are killed and stopped, forked from a warm parent: a worker, or the doors as `serve` runs them.
 
 The parent reads one JSON command a line and answers one JSON line. It has one thread, so that it can fork at any time.
 """
@@ -19,10 +19,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn  # noqa: F401 - so that no child has to load it
-
 import inputs
+import uvicorn  # noqa: F401 - so that no child has to load it
 from boundaries import ORDER, Trap, leases_are_over, passed, set_trap
+
 from profiles.validate import prepare
 from server import cli, logs, settings
 from server.app import create_app  # noqa: F401
@@ -47,7 +47,7 @@ def main(config: Path, begin: datetime) -> None:
     logs.configure()
     _warm_up()
     children: dict[int, mmap.mmap] = {}
-    sys.stdout.write(json.dumps({"offset": offset.total_seconds()}) + "\n")
+    sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
         command = json.loads(line)

@@ -1,6 +1,6 @@
 """Two web and two worker processes on one MongoDB store, killed every few seconds, the store too.
 
-`fleet.py --submissions 2000 [--mongodb URL] [--seconds-between 6]` does it by hand. N patients are aligned through the
+`fleet.py --submissions 2000 [--mongodb URL] [--seconds-between 10]` does it by hand. N patients are aligned through the
 front doors; who gets no answer sends the same bytes again, to the other web process. The stand-in CMS is the witness:
 its alignments say what took effect, its journal which bytes came.
 """
@@ -38,8 +38,8 @@ STANDIN = Path(__file__).resolve().parents[1] / "server" / "store" / "standin.py
 QUICK = {
     r"(?m)^source = .*$": 'source = "system"',
     r"# idle_seconds = 0.25": "idle_seconds = 0.2",
-    r"# lease_seconds = 60.0": "lease_seconds = 4.0",
-    r"# timeout_seconds = 20.0": "timeout_seconds = 2.0\n  posts_per_second = 1000",
+    r"# lease_seconds = 60.0": "lease_seconds = {lease}",
+    r"# timeout_seconds = 20.0": "timeout_seconds = 4.0\n  posts_per_second = 1000",
     r"first_seconds = \[5, 10\]": "first_seconds = [0.5, 1.0]",
     r"every_seconds = \[10, 30\]": "every_seconds = [0.5, 1.0]",
     r"(?ms)^\[mllp\].*?(?=^\[)": "",
@@ -113,24 +113,26 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def fleet(folder: Path, mongodb: str | None = None, *, webs: int = 2, workers: int = 2) -> Iterator[Fleet]:
-    """Everything started; ended with the block."""
+def fleet(folder: Path, mongodb: str | None = None, *, lease: float = 6.0, members: int = 2) -> Iterator[Fleet]:
+    """Everything started, so many web processes and workers; ended with the block."""
+    webs = workers = members
     cms, database, *ports = free_ports(2 + webs)
     made = initialise(folder / "facade", demo=True, facade_port=ports[0], sandbox_port=cms)
-    members: dict[str, Member] = {}
+    team: dict[str, Member] = {}
     if mongodb is None:
         (folder / "database").mkdir()
         command = [sys.executable, str(STANDIN), "--data-dir", str(folder / "database"), "--port", str(database)]
-        members["database"] = Member("database", command, folder)
+        team["database"] = Member("database", command, folder)
         mongodb = f"mongodb://127.0.0.1:{database}/fleet?replicaSet=standin"
     config = Path(made.config)
-    hurry(config, mongodb)
+    hurry(config, mongodb, lease)
     facade = [sys.executable, "-m", "server.cli"]
     for number, port in enumerate(ports):
         command = [*facade, "serve", "--no-worker", "--port", str(port), "--config", str(config)]
-        members[f"web{number}"] = Member(f"web{number}", command, folder)
+        team[f"web{number}"] = Member(f"web{number}", command, folder)
     for number in range(workers):
-        members[f"worker{number}"] = Member(f"worker{number}", [*facade, "worker", "--config", str(config)], folder)
+        command = [*facade, "worker", "--config", str(config)]
+        team[f"worker{number}"] = Member(f"worker{number}", command, folder)
     sandbox = config.with_name("sandbox.toml")
     sandbox.write_text(re.sub(r"(?ms)^\[smtp\].*?(?=^\[|\Z)", "", sandbox.read_text()))
     command = [sys.executable, "-m", "sandbox", "--config", str(sandbox), "--latency", "0.2", "--port", str(cms)]
@@ -138,11 +140,17 @@ def fleet(folder: Path, mongodb: str | None = None, *, webs: int = 2, workers: i
     secret = next(client.client_secret for client in made.clients if client.client_id == "ehr-1")
     http = httpx2.Client(timeout=30, trust_env=False)
     started = Fleet(
-        folder, f"http://127.0.0.1:{cms}", [f"http://127.0.0.1:{port}" for port in ports], members, config, secret, http
+        folder,
+        f"http://127.0.0.1:{cms}",
+        [f"http://127.0.0.1:{port}" for port in ports],
+        team,
+        config,
+        secret,
+        http,
     )
     try:
         witness.start()
-        for name, member in members.items():
+        for name, member in team.items():
             member.start()
             if name == "database":
                 reachable(database)
@@ -150,19 +158,19 @@ def fleet(folder: Path, mongodb: str | None = None, *, webs: int = 2, workers: i
             answers(http, url, started)
         yield started
     finally:
-        for member in [*members.values(), witness]:
+        for member in [*team.values(), witness]:
             member.kill()
-        for member in [*members.values(), witness]:
+        for member in [*team.values(), witness]:
             if member.process is not None:
                 member.process.wait()
         http.close()
 
 
-def hurry(config: Path, mongodb: str) -> None:
+def hurry(config: Path, mongodb: str, lease: float) -> None:
     """Short waits, and the store on MongoDB."""
     text = re.sub(r'(?m)^url = "sqlite[^"]*"', f'url = "{mongodb}"', config.read_text())
     for pattern, replacement in QUICK.items():
-        text = re.sub(pattern, replacement, text)
+        text = re.sub(pattern, replacement.replace("{lease}", str(lease)), text)
     config.write_text(text)
 
 
@@ -365,10 +373,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--submissions", type=int, default=2000)
     parser.add_argument("--mongodb")
-    parser.add_argument("--seconds-between", type=float, default=6.0)
+    parser.add_argument("--seconds-between", type=float, default=10.0)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fleet-"))
-    with fleet(folder, given.mongodb) as started:
+    with fleet(folder, given.mongodb, lease=20.0) as started:
         outcome = asyncio.run(run(started, given.submissions, between=given.seconds_between, seconds=600))
     print(json.dumps(outcome.__dict__, indent=2))
     good = outcome.lost == outcome.duplicates == outcome.altered == 0

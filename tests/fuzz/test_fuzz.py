@@ -9,7 +9,7 @@ import pytest
 from server.intake.convert import converted
 
 COUNT = int(os.environ.get("FUZZ", "300"))
-LONGEST = 1.0  # seconds, for one input
+LONGEST = 1.0  # seconds of the processor, for one input: the machine may be busy with other tests
 KINDS = ("hl7v2", "cda", "fhir")
 
 
@@ -18,12 +18,12 @@ def test_mutants_are_refused_or_converted_in_time(kind: str, mutants) -> None:
     """Each answer has resources or says why not; none takes a second. The number and the seed name a bad one."""
     slow: list[tuple[int, float]] = []
     for number, data in mutants(kind, COUNT):
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             answers = converted(data)
         except Exception as failure:
             raise AssertionError(f"{kind} mutant {number} crashed the reader: {failure!r}") from failure
-        took = time.perf_counter() - started
+        took = time.process_time() - started
         if took > LONGEST:
             slow.append((number, took))
         for answer in answers:

@@ -140,7 +140,7 @@ def spoil(resource: dict[str, Any], data: st.DataObject) -> None:
         node[key if isinstance(node, dict) else own] = copy.deepcopy(other)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_yes_is_never_wrong(data: st.DataObject) -> None:
     """Whatever is done to a resource, and whatever profile is named: both ways find the same, in the same order."""

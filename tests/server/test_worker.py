@@ -1,14 +1,17 @@
 """The worker: what becomes of a job whose step succeeds, fails, loses its lease or is still running at a stop."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -150,7 +153,7 @@ async def test_temporary_failures_without_a_wish_wait_longer_each_time(shop: Sho
     await shop.enqueue("a")
     for middle in (2.0, 4.0, 8.0):
         started = shop.clock.at
-        await shop.work(lambda at=started: _due_after(shop, at))
+        await shop.work(partial(_due_after, shop, started))
         job = await shop.job()
         assert job is not None
         assert 0.75 * middle <= (job.due_at - started).total_seconds() <= 1.25 * middle
@@ -255,11 +258,9 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(shop: Shop) -> None:
     assert (job.state, job.attempts) == (JobState.LEASED, 2)
 
 
-async def test_a_store_that_is_gone_for_a_moment_stops_no_worker(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_that_is_gone_for_a_moment_stops_no_worker(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker waits a second and asks again."""
-    claim, failed = shop.context.store.claim, []
+    claim, failed = shop.context.store.claim, list[int]()
 
     async def failing(**given: object) -> object:
         if not failed:
@@ -366,14 +367,23 @@ def test_a_sigterm_ends_the_worker_program_in_order(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    store = tmp_path / "demo" / "access.db"
     end = time.monotonic() + 30
-    while not store.exists() and time.monotonic() < end:
+    while not _is_at_work(tmp_path / "demo" / "access.db"):
+        assert process.poll() is None
+        assert time.monotonic() < end
         time.sleep(0.05)
-    time.sleep(0.5)  # it runs
     began = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, b""), err[-2000:]
     assert b"Traceback" not in err
     assert time.monotonic() - began < 10
+
+
+def _is_at_work(file: Path) -> bool:
+    """Whether a worker has made its standing jobs: from then on a signal is heard."""
+    if not file.exists():
+        return False
+    with contextlib.closing(sqlite3.connect(file)) as store, contextlib.suppress(sqlite3.OperationalError):
+        return store.execute("SELECT 1 FROM job WHERE kind = 'recover'").fetchone() is not None
+    return False

@@ -6,6 +6,7 @@ value may change hands), and new jobs.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from pymongo import AsyncMongoClient, DeleteOne, InsertOne, ReplaceOne, UpdateOne
@@ -27,6 +28,7 @@ from server.store.mongodb.faults import TRANSIENT, translated
 from server.store.mongodb.keys import head_document
 from server.store.mongodb.layout import AUDIT_HEAD
 from server.store.mongodb.transactions import Again
+from server.store.schema import instant
 from server.store.waiting import waiting_job
 
 Keys = dict[str, DataKey]
@@ -38,6 +40,7 @@ class Commands(NamedTuple):
     """One Changeset. By collection: what must find its row at its revision, and what comes."""
 
     finish: Job | None
+    release: tuple[Job, datetime] | None
     delete: dict[str, list[Command]]
     replace: dict[str, list[Command]]
     insert: dict[str, list[Command]]
@@ -48,12 +51,12 @@ class Commands(NamedTuple):
     def rows(self) -> int:
         """How many rows it writes."""
         parts = (*self.delete.values(), *self.replace.values(), *self.insert.values())
-        return sum(map(len, parts)) + len(self.jobs) + len(self.audit)
+        return sum(map(len, parts)) + len(self.jobs) + len(self.audit) + 1
 
 
 def prepare(changeset: Changeset, keys: Keys) -> Commands:
     """Seals, blinds and encodes. Raises ValueError for rows that no engine takes."""
-    found = Commands(changeset.finish, {}, {}, {}, [jobs.enqueue(waiting_job(job)) for job in changeset.jobs], [])
+    found = Commands(changeset.finish, None, {}, {}, {}, [jobs.enqueue(waiting_job(job)) for job in changeset.jobs], [])
     for record in changeset.delete:
         documents = _changeable(record)
         *key, revision = documents.codec.locate(record, keys[record.participant_id])
@@ -73,12 +76,20 @@ def prepare(changeset: Changeset, keys: Keys) -> Commands:
     return found
 
 
+def releasing(job: Job, due_at: datetime) -> Commands:
+    """A leased job given back. Raises LeaseLost for one that was never leased, ValueError for a time without a zone."""
+    jobs.held(job)
+    instant(due_at)
+    return Commands(None, (job, due_at), {}, {}, {}, [], [])
+
+
 async def write(session: AsyncClientSession, database: str, group: Sequence[Commands]) -> None:
     """All of the group, in one transaction. Raises Conflict, UniqueViolation, LeaseLost: then all of it is undone."""
     client: AsyncMongoClient[Document] = session.client
     into = client[database]
     await _append(session, into, [row for commands in group for row in commands.audit])
     await jobs.finish(session, into, [commands.finish for commands in group if commands.finish is not None])
+    await jobs.release(session, into, [commands.release for commands in group if commands.release is not None])
     for table, commands in _joined(commands.delete for commands in group):
         _compare(table, len(commands), (await _bulk(session, into, table, commands)).deleted_count)
     for table, commands in _joined(commands.replace for commands in group):

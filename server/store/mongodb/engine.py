@@ -106,13 +106,9 @@ class MongoStore(RawAccess):
             return await claim.run(self._open()[jobs.TABLE])
 
     async def release(self, job: Job, *, due_at: datetime) -> None:
-        """One transaction; tried again if a new job of that key came in between."""
-        work = partial(jobs.release, database=self._address.database, job=job, due_at=due_at)
+        """Grouped with what else is written for the participant."""
         self._open()
-        try:
-            await self._transact(work, table=jobs.TABLE)
-        except UniqueViolation:
-            await self._transact(work, table=jobs.TABLE)
+        await self._lanes.submit(job.participant_id, changes.releasing(job, due_at))
 
     async def bury(self, job: Job) -> None:
         """One transaction."""

@@ -101,19 +101,32 @@ async def finish(session: AsyncClientSession, into: AsyncDatabase[Document], fin
             raise LeaseLost(f"job {finished[0].id}: its lease is no longer held")
 
 
-async def release(session: AsyncClientSession, database: str, job: Job, due_at: datetime) -> None:
-    """Gives a leased job back, or lets the one that waits already stand for it. Raises LeaseLost."""
-    client: AsyncMongoClient[Document] = session.client
-    jobs, key, due = client[database][TABLE], waiting_key(job.kind, job.key), instant(due_at)
-    merge = {"$min": {"due_at": due}, "$inc": {"revision": 1}}
-    if (await jobs.update_one({"waiting_key": key}, merge, session=session)).matched_count:
-        changed = (await jobs.delete_one(held(job), session=session)).deleted_count
-    else:
-        back = {"state": "waiting", "waiting_key": key, "due_at": due}
-        change = {"$set": back, "$unset": _ENDED, "$inc": {"revision": 1}}
-        changed = (await jobs.update_one(held(job), change, session=session)).matched_count
-    if changed != 1:
-        raise LeaseLost(f"job {job.id}: its lease is no longer held")
+async def release(
+    session: AsyncClientSession, into: AsyncDatabase[Document], released: Sequence[tuple[Job, datetime]]
+) -> None:
+    """Gives leased jobs back, or lets those that wait already stand for them. Raises LeaseLost."""
+    if not released:
+        return
+    keys = [waiting_key(job.kind, job.key) for job, _ in released]
+    found = await into[TABLE].find({"waiting_key": {"$in": keys}}, {"waiting_key": 1}, session=session).to_list()
+    waiting = {job["waiting_key"] for job in found}
+    commands: list[UpdateOne | DeleteOne] = []
+    for (job, due_at), key in zip(released, keys, strict=True):
+        commands += _merged(job, key, due_at) if key in waiting else [_back(job, key, due_at)]
+        waiting.add(key)
+    result = await into[TABLE].bulk_write(commands, session=session)
+    if result.matched_count + result.deleted_count != len(commands):
+        raise LeaseLost(f"job {released[0][0].id}: its lease is no longer held")
+
+
+def _merged(job: Job, key: str, due_at: datetime) -> list[UpdateOne | DeleteOne]:
+    change = {"$min": {"due_at": instant(due_at)}, "$inc": {"revision": 1}}
+    return [UpdateOne({"waiting_key": key}, change), DeleteOne(held(job))]
+
+
+def _back(job: Job, key: str, due_at: datetime) -> UpdateOne:
+    back = {"state": "waiting", "waiting_key": key, "due_at": instant(due_at)}
+    return UpdateOne(held(job), {"$set": back, "$unset": _ENDED, "$inc": {"revision": 1}})
 
 
 async def bury(session: AsyncClientSession, database: str, job: Job) -> None:

@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from server.clock import machine_now
 from server.cms import submit as submit_module
 from server.cms import token as tokens
 from server.domain.coordination import WorkItem
-from server.domain.errors import Temporary
+from server.domain.errors import Deferred, Temporary
 from server.domain.job import Job, JobKind, NewJob
 from server.domain.submission import SubmissionEvent, SubmissionState
 from server.store.base import Changeset, Where
+from tests.server.cms.conftest import put, submission
 
 NO_JOB = {
     "participant_id": "ACCES12345",
@@ -217,3 +219,21 @@ async def test_refused_credentials_are_explained(installation, eligibility):
     (item,) = await installation.context.store.find(WorkItem)
     assert "token check" in item.text
     assert (await installation.result(name)).result_code == "eligible"
+
+
+async def test_nothing_is_posted_on_a_lease_that_may_run_out(engine):
+    """P7: less time left than an exchange may take: no POST, the job goes back for a new lease."""
+    name = await put(engine)
+    row = await submission(engine, name)
+    intent = await submit_module.submit(_job(name, "submit", engine), engine.context)
+    await engine.context.store.commit(intent)
+    job = _job(name, "send", engine, leased_until=machine_now() + timedelta(seconds=0.5))
+    with pytest.raises(Deferred):
+        await submit_module.send(job, engine.context)
+    row = await submission(engine, name)
+    assert (row.posts, engine.cms.journal("check-eligibility")) == (0, [])
+
+
+def _job(name: str, kind: str, engine, **more) -> Job:
+    due_at = engine.context.clock.now()
+    return Job(participant_id="ACCES12345", id="by-hand", kind=JobKind(kind), key=name, due_at=due_at, **more)

@@ -310,3 +310,21 @@ async def test_mllp_naks_a_truncated_message(installation, mllp_port):
     assert b"MSA|AE" in answer or b"MSA|AR" in answer
     (kept,) = await installation.context.store.find(Received)
     assert kept.state is ReceivedState.QUARANTINED
+
+
+async def test_a_result_never_moves_to_another_patient(installation, eligibility):
+    """An update that names another person is refused with 409: a mistaken identity is no new version."""
+    await installation.operation("check-eligibility", eligibility)
+    await installation.operation("check-eligibility", eligibility.replace(b"1EG4TE5MK72", b"1EG4TE5MK73"))
+    patients = await installation.context.store.find(StoredResource, Where("resource_type", "==", "Patient"))
+    answers = []
+    for patient in patients:
+        body = {
+            "resourceType": "Observation",
+            "id": "weight-1",
+            "status": "final",
+            "code": {"text": "weight"},
+            "subject": {"reference": f"Patient/{patient.id}"},
+        }
+        answers.append((await installation.call("ehr-1", "PUT", "/fhir/Observation/weight-1", body)).status_code)
+    assert answers == [201, 409]

@@ -27,6 +27,7 @@ from server.domain.received import Door, Received
 from server.domain.resource import Lookup, StoredResource
 from server.store.base import Store
 from server.store.crypto import generate_master_key
+from server.store.mongodb.address import read_address
 from server.store.opening import open_store
 from server.store.schema import schema_of
 
@@ -115,9 +116,10 @@ class MongoEngine:
     def __init__(self, folder: Path) -> None:
         self.key_file = folder / "master.key"
         self.name = f"test_{uuid4().hex[:12]}"
-        self.server = mongodb_url()
-        base, _, options = self.server.partition("?")
+        server = mongodb_url()
+        base, _, options = server.partition("?")
         self.url = base.rstrip("/") + f"/{self.name}" + (f"?{options}" if options else "")
+        self.server = read_address(server).uri
         generate_master_key(self.key_file)
 
     def open(self) -> Store:

@@ -167,6 +167,6 @@ def test_both_engines_give_the_same_answers(engines: Any, samples: Any) -> None:
     """Inserts, changes, jobs, leases and time in any order: the engines differ in nothing that a caller can see."""
     BothEngines.engines, BothEngines.samples = engines, samples
     few = settings(
-        max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=6, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     run_state_machine_as_test(BothEngines, settings=few)

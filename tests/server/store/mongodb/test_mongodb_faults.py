@@ -153,7 +153,7 @@ async def test_an_idle_worker_costs_three_small_questions(server: Server, store:
     for _ in range(20):
         await store.changed()
         assert not await store.claim(now=samples.now, machine_now=samples.now, lease_seconds=60, limit=16)
-    assert server.faults() - before <= 20 * 2
+    assert server.faults() - before <= 20 * 2 + 2  # and what this test's own clients say when they go
     assert await store.changed() == moved
 
 
