@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -64,12 +65,10 @@ class Facade:
 
     url: str
     tokens: tuple[str | None, ...]
-    turn: int = 0
 
-    def headers(self) -> dict[str, str]:
-        """An EHR's, a clinician's, nobody's, in turn."""
-        self.turn += 1
-        token = self.tokens[self.turn % len(self.tokens)]
+    def headers(self, path: str) -> dict[str, str]:
+        """An EHR's, a clinician's or nobody's, by the address: the same for the same request in each run."""
+        token = self.tokens[zlib.crc32(path.encode("utf-8", "surrogatepass")) % len(self.tokens)]
         return {"Authorization": f"Bearer {token}"} if token else {}
 
 
@@ -103,7 +102,9 @@ def _token(url: str, name: str, secret: str) -> str:
 @settings(gently, max_examples=EXAMPLES)
 def test_no_generated_request_is_a_server_error(case: Case[Any], facade: Facade) -> None:
     """Each operation of /openapi.json, with values that its schema allows and that it does not."""
-    case.call_and_validate(base_url=facade.url, headers=facade.headers(), checks=[not_a_server_error])
+    case.call_and_validate(
+        base_url=facade.url, headers=facade.headers(case.formatted_path), checks=[not_a_server_error]
+    )
 
 
 @st.composite
@@ -146,3 +147,22 @@ def test_no_damaged_input_is_a_server_error(data: st.DataObject, facade: Facade,
     answer = httpx2.post(facade.url + path, content=broken, headers=headers)
     assert answer.status_code < 500, answer.text
     assert answer.content or answer.status_code == 202
+
+
+@pytest.mark.parametrize("name", ["%0E", "a%0D%0AX-Forged:1", "%E4%B8%AD"])
+def test_a_type_that_no_header_can_name_is_refused(facade: Facade, name: str) -> None:
+    """A clinician's token may not create it: 403 or 404, whatever the type is called."""
+    headers = {"Authorization": f"Bearer {facade.tokens[2]}", "Content-Type": "application/fhir+json"}
+    answer = httpx2.post(f"{facade.url}/fhir/{name}/$validate", content=b"{}", headers=headers)
+    assert answer.status_code in (403, 404)
+    assert "x-forged" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["\\u000e", "\u4e2d"])
+def test_a_bundle_with_such_a_type_is_refused(facade: Facade, name: str) -> None:
+    """The same inside a Bundle."""
+    entry = f'{{"resource":{{"resourceType":"{name}"}},"request":{{"method":"POST","url":"Observation"}}}}'
+    bundle = f'{{"resourceType":"Bundle","type":"batch","entry":[{entry}]}}'.encode()
+    headers = {"Authorization": f"Bearer {facade.tokens[2]}", "Content-Type": "application/fhir+json"}
+    answer = httpx2.post(f"{facade.url}/fhir", content=bundle, headers=headers)
+    assert 400 <= answer.status_code < 500

@@ -8,12 +8,13 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, codes, identifiers
+from mappers.cda.context import Document, codes, folded, identifiers
 from mappers.cda.datatypes import concept
 from mappers.cda.dialect import ALLERGY_CLINICAL
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first, qualified
 from mappers.cda.problems import record
+from mappers.cda.times import earliest
 from profiles.canonical import SNOMED
 
 _TAG, _RELATION = qualified("observation"), qualified("entryRelationship")
@@ -26,6 +27,7 @@ def allergy(node: Node, document: Document) -> list[str]:
     if node.tag == _TAG:
         found = _one(node, None, document=document)
         return [found] if found else []
+    document.around(node)
     made: list[str] = []
     severity: list[Node] = []
     inner = [one for relation in node.iterchildren(_RELATION) for one in relation if one.tag == _TAG]
@@ -66,7 +68,7 @@ def _one(node: Node, act: Node | None, *, document: Document, severity: list[Nod
         status = stated or "active"
         resource["clinicalStatus"] = {"coding": [{"system": ALLERGY_CLINICAL, "code": status}]}
     resource["patient"] = {"reference": document.patient_reference}
-    record(resource, kept, document=document)
+    record(resource, kept, act=act, document=document)
     reactions = _reactions(kept, severity or [], document=document)
     if reactions:
         resource["reaction"] = reactions
@@ -82,8 +84,8 @@ def _substance(kept: Kept, document: Document) -> dict[str, Any] | None:
         coded = first("code")(entity)
         found = concept(coded, document.at(coded)) if coded is not None else None
         named = first("name")(entity)
-        if found is None and named is not None and (text := (named.text or "").strip()):
-            found = {"text": " ".join(text.split())}
+        if named is not None and (name := folded(named)):
+            found = {"text": name} | (found or {})
         if found is not None:
             return found
     return None
@@ -112,7 +114,13 @@ def _reactions(kept: Kept, outer: list[Node], *, document: Document) -> list[dic
             continue
         inner = [one for one in each("entryRelationship/observation")(node) if first("code/@code")(one) == "SEV"]
         severity = _severity(inner, document) or shared
-        found.append({"manifestation": [told]} | ({"severity": severity} if severity else {}))
+        made: dict[str, Any] = {"manifestation": [told]} | ({"severity": severity} if severity else {})
+        time = first("effectiveTime")(node)
+        onset = earliest(time, document.at(time)) if time is not None else None
+        found.append(made | ({"onset": onset} if onset else {}))
+    if shared and not found:
+        for node in (*kept.get(_SEVERITY, ()), *outer):
+            document.leave(node, "left", reason="Severity is said of a reaction in FHIR, and there is none.")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource
+from mappers.cda.context import Document, Resource, says
 from mappers.cda.datatypes import coding, number, value
 from mappers.cda.observations import PERFORMERS, as_score, category, is_score, loinc, writers
 from mappers.cda.parse import Node
@@ -160,6 +160,9 @@ def _item(node: Node, document: Document) -> dict[str, Any] | None:
     if not code:
         document.leave(node, "bad", reason="The answer has no code that says to which question.")
         return None
+    time = first("effectiveTime")(node)
+    if time is not None and says(time):
+        document.leave(time, "left", reason="A QuestionnaireResponse has one time for all of its answers.")
     item: dict[str, Any] = {"linkId": f"/{code}"}
     if display := " ".join((first("code/@displayName")(node) or "").split()):
         item["text"] = display

@@ -62,6 +62,10 @@ def _ucum_code(resource: Resource) -> bool:
     return "valueQuantity" not in resource or "code" in resource["valueQuantity"]
 
 
+def _parts_in_ucum(resource: Resource) -> bool:
+    return all(_ucum_code(part) for part in resource.get("component", ()))
+
+
 def _snomed(resource: Resource) -> bool:
     codings = resource.get("valueCodeableConcept", {}).get("coding", ())
     return all(one.get("system") == SNOMED for one in codings)
@@ -141,6 +145,7 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
     "us-core-condition-problems-health-concerns": (_has("category", "code", "subject"),),
     "us-core-condition-encounter-diagnosis": (_has("category", "code", "subject"),),
     **{f"us-core-{name}": _VITAL for name in _VITAL_PROFILES},
+    "us-core-pulse-oximetry": (*_VITAL, _parts_in_ucum),
     "us-core-observation-clinical-result": _RESULT,
     "us-core-observation-lab": (*_RESULT, _snomed),
     "us-core-observation-screening-assessment": (_has("category", "code", "subject"), _to_the_day, _ucum),
@@ -165,6 +170,7 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
     "us-core-careplan": (_has("text", "category", "subject"),),
     "us-core-questionnaireresponse": (_has("questionnaire", "subject", "authored"),),
     "pco-goal-profile": (_has("lifecycleStatus", "description", "subject", "startDate"),),
+    "pco-prom-goal-profile": (_has("lifecycleStatus", "description", "subject", "startDate", "target"),),
     "pco-prom-score-observation": (_has("category", "code", "subject", "valueQuantity"), _effective, _ucum),
     "pco-care-plan": (_has("text", "category", "subject", "goal", "activity"),),
 }

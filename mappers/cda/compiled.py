@@ -49,14 +49,14 @@ class Branch:
         self.keep: str | None = None
         self.left: str | None = None
         self.once = False
-        self.whole = True  # every child of it counts in the account
+        self.whole = True  # id, code and statusCode count in the account as well
 
     def at(self, path: str) -> "Branch":
         """The branch at a path below this one. Raises ValueError for a path that is not understood."""
         if (match := _RELATION.fullmatch(path)) is not None:
             key = (match["code"] or "", match["type"] or "", match["name"] or "")
             below = self.relations.setdefault(key, Branch())
-            below.whole = False  # of a statement inside only the parts that a row names are meant
+            below.whole = False  # of a statement inside, its id, code and status only say what it is
             return below.at(match["rest"][1:]) if match["rest"] else below
         name, *rest = steps(path)
         below = self._child(name)
@@ -317,8 +317,9 @@ def _below(branch: Branch, key: str) -> Handler | None:
     """The children of an element inside a statement; those that no row names are booked where the branch is whole."""
     if not (branch.children or branch.guarded or branch.relations):
         return None
-    find = {qualified(name): _ignore for name in _UNSAID} | _handlers(branch, key)
-    whole = branch.whole and not branch.keep
+    framed = (*_UNSAID, "id", "code", "statusCode") if not branch.whole else _UNSAID
+    find = {qualified(name): _ignore for name in framed} | _handlers(branch, key)
+    whole = not branch.keep
 
     def run(child: Node, resource: Resource, document: Document, kept: Kept) -> None:
         for inner in child:

@@ -18,6 +18,9 @@ _UNKNOWN = "No rule maps this part of the entry; the document itself is kept."
 _NOTHING = "Nothing could be made of this value; the document itself is kept."
 _V3 = f"{{{HL7}}}"
 _ID = f"{_V3}id"
+_AROUND = "The time of an act that only holds others is no time of what it holds."
+_TIME = f"{_V3}effectiveTime"
+_FIRST = "The same id stands elsewhere in the document with other details: the first are kept."
 _SECTION, _TEXT = f"{_V3}section", f"{_V3}text"
 
 
@@ -107,13 +110,19 @@ class Document(engine.Context):
         self.unmapped.append(Unmapped(self.places.of(node), kind, reason))
 
     def unread(self, node: Node) -> None:
-        """Books a part of an entry that no rule reaches, unless it is nothing but a nullFlavor."""
-        if (len(node) or node.get("nullFlavor") is None) and node not in self.taken:
+        """Books a part of an entry that no rule reaches, unless it says nothing."""
+        if says(node) and node not in self.taken:
             self.leave(node, "unknown", reason=_UNKNOWN)
+
+    def around(self, node: Node) -> None:
+        """Books what an act says that only holds other statements: its time; its id points at what it holds."""
+        for child in node.iterchildren(_TIME):
+            if says(child):
+                self.leave(child, "left", reason=_AROUND)
 
     def nothing(self, node: Node) -> None:
         """Books an element of which a rule could make nothing, unless it says nothing."""
-        if _says(node):
+        if says(node):
             self.leave(node, "bad", reason=_NOTHING)
 
     def add(self, resource: Resource, node: Node, *, key: str | None = None) -> str:
@@ -152,10 +161,17 @@ class Document(engine.Context):
             resource.setdefault("meta", {})["source"] = self.source_of(node)
             self.people[reference] = resource
             self.resources.append(resource)
-        elif "name" in resource and "name" not in known:  # the full entry of one who stood here by id alone
+        elif any(known.get(name) != value for name, value in resource.items() if name not in ("meta", "id")):
+            self._differing(resource, known, node)
+        return reference
+
+    def _differing(self, resource: Resource, known: Resource, node: Node) -> None:
+        """Another entry of the same id: the full one of a person who stood here by id alone, or other details."""
+        if "name" in resource and "name" not in known:  # the full entry of one who stood here by id alone
             known |= {name: value for name, value in resource.items() if name != "meta"}
             known["meta"] |= {"profile": resource["meta"]["profile"]} if "profile" in resource.get("meta", {}) else {}
-        return reference
+        elif "name" in resource:
+            self.leave(node, "left", reason=_FIRST)
 
     def linked(self, node: Node, *kinds: str) -> list[str]:
         """References to resources of these types that were made from an element with one of this element's ids."""
@@ -177,12 +193,12 @@ def _offset(root: Node) -> str | None:
     return value[-5:] if _OFFSET.fullmatch(value) else None
 
 
-def _says(node: Node) -> bool:
+def says(node: Node) -> bool:
     """Whether an element holds anything but nullFlavors, types and blanks."""
     if node.get("nullFlavor") is not None and not len(node):
         return False
     said = bool((node.text or "").strip()) or any(key != "nullFlavor" and key[0] != "{" for key in node.attrib)
-    return said or any(_says(child) for child in node)
+    return said or any(says(child) for child in node)
 
 
 def identifiers(node: Node) -> list[str]:

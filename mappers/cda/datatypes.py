@@ -19,6 +19,7 @@ from mappers.codesystems import system_of_oid, ucum
 from mappers.converters import decimal
 from profiles.canonical import DATA_ABSENT_REASON, DATA_ABSENT_REASON_EXTENSION, MBI, NPI, SSN, UCUM, UUID_SYSTEM
 
+_SAME = "The value is mapped in the unit that the document gives it first; a translation says the same in another."
 Choice = tuple[str, Any]  # suffix of value[x] and its value
 
 _CODE = re.compile(r"\S+( \S+)*")
@@ -116,6 +117,8 @@ def concept(node: Node, document: Document) -> dict[str, Any] | None:
                 codings.append(other)
         elif child.tag == _ORIGINAL:
             spoken = spoken or text(child, document)
+        else:
+            document.unread(child)  # a qualifier
     if not codings:
         spoken = spoken or " ".join((node.get("displayName") or "").split())
         return {"text": spoken} if spoken else None
@@ -132,7 +135,10 @@ def text(node: Node, document: Document) -> str | None:
     for child in node.iterchildren(_REFERENCE):
         anchor = child.get("value")
         if anchor and anchor.startswith("#"):
-            return document.narrative(anchor)
+            found = document.narrative(anchor)
+            if found is None:
+                document.at(child).inform("The reference leads to no text of the narrative.")
+            return found
     return None if node.get("representation") == "B64" else folded(node)
 
 
@@ -165,6 +171,8 @@ def quantity(node: Node, document: Document) -> dict[str, Any] | None:
         if node.get("nullFlavor") != "OTH" or other is None:
             return None
         return _quantity(other.get("value"), original_text(other, document), document=document)
+    for other in node if len(node) else ():
+        document.leave(other, "left", reason=_SAME)
     return _quantity(written, node.get("unit"), document=document)
 
 
@@ -286,6 +294,7 @@ def attachment(node: Node, document: Document) -> dict[str, Any] | None:
     except (binascii.Error, ValueError):
         document.warn("value", "The attachment is not base64: it is kept in the document only.")
         return None
+    result.setdefault("contentType", "application/octet-stream")  # att-1: data have a type; that it is not known
     return result | {"data": packed}
 
 

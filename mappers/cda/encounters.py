@@ -80,7 +80,7 @@ def _participant(role: Node, document: Document) -> dict[str, Any] | None:
 def encompassing(head: dict[str, list[Node]], document: Document) -> str | None:
     """componentOf/encompassingEncounter -> Encounter."""
     node = first("encompassingEncounter")(head["componentOf"][0]) if "componentOf" in head else None
-    if node is None:
+    if node is None or node.get("nullFlavor") is not None:
         return None
     resource, kept = dialect.apply("encounter", node, document=document, kind="Encounter")
     _kind(resource, kept, document=document)

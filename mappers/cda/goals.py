@@ -11,6 +11,7 @@ from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource
 from mappers.cda.datatypes import concept, text, value
+from mappers.cda.observations import is_score
 from mappers.cda.parse import Node
 from mappers.cda.paths import first
 from mappers.cda.people import author
@@ -46,12 +47,19 @@ def goal(node: Node, document: Document) -> Aim | None:
     if len(resource.get("startDate", "2026-01-01")) < 10:
         document.at(node).warn("value", "A goal starts on a day: the start was left out.")
         del resource["startDate"]
-    if claim(resource, "pco-goal-profile", "us-core-goal") == "us-core-goal":
+    wanted = ("pco-prom-goal-profile",) if _is_prom(resource) else ()
+    if claim(resource, *wanted, "pco-goal-profile", "us-core-goal") == "us-core-goal":
         text_ = "A goal without a start date is no PCO goal (pco-goal-profile, startDate 1..1): kept as a US Core goal."
         document.at(node).warn("incomplete", text_)
     acts = tuple(one for one in kept.get(_REASON, ()) if one.tag.endswith("}act"))
     reasons = tuple(one for one in kept.get(_REASON, ()) if one not in acts)
     return Aim(node, document.add(resource, node), (*kept.get(_REFERS, ()), *acts), reasons)
+
+
+def _is_prom(resource: Resource) -> bool:
+    """Whether the target is a number of an instrument's total."""
+    target = resource.get("target", [{}])[0]
+    return "detailQuantity" in target and is_score({"code": target["measure"]})
 
 
 def _describe(resource: Resource, kept: Kept, *, document: Document) -> bool:

@@ -13,7 +13,7 @@ from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, codes, folded
 from mappers.cda.datatypes import concept, interval, quantity, text
 from mappers.cda.parse import Node
-from mappers.cda.paths import first, qualified
+from mappers.cda.paths import each, first, qualified
 from mappers.cda.people import author, performers
 from mappers.cda.times import bounds, point
 from profiles.canonical import UCUM
@@ -43,6 +43,7 @@ def medication(node: Node, document: Document) -> str | None:
     if who:
         resource["requester"] = {"reference": who}
     _dosage(resource, kept, document=document)
+    _unused(kept, document)
     claim(resource, "us-core-medicationrequest")
     return document.add(resource, node)
 
@@ -55,11 +56,22 @@ def _product(kept: Kept, document: Document) -> dict[str, Any] | None:
             continue
         coded, named = first("code")(material), first("name")(material)
         found = concept(coded, document.at(coded)) if coded is not None else None
-        if found is None and named is not None and (name := folded(named)):
-            found = {"text": name}
+        if named is not None and (name := folded(named)):
+            found = {"text": name} | (found or {})
         if found is not None:
             return found
     return None
+
+
+def _unused(kept: Kept, document: Document) -> None:
+    """Books what of a product and of a condition for taking it has no place in the resource."""
+    for node in kept.get("consumable", ()):
+        for path in ("manufacturedProduct/id", "manufacturedProduct/manufacturerOrganization"):
+            for part in each(path)(node):
+                document.leave(part, "left", reason="It would need a Medication resource of its own.")
+    for node in kept.get("precondition", ()):
+        if first("criterion/value")(node) is not None:
+            document.leave(node, "left", reason="Taken as needed is mapped; for what, is not.")
 
 
 def _dosage(resource: Resource, kept: Kept, *, document: Document) -> None:
@@ -143,6 +155,7 @@ def immunization(node: Node, document: Document) -> str | None:
     lot = first("manufacturedProduct/manufacturedMaterial/lotNumberText")(kept["consumable"][0])
     if lot is not None and (number := text(lot, document)):
         resource["lotNumber"] = number
+    _unused(kept, document)
     people = performers(kept, document)
     if people:
         resource["performer"] = [{"actor": one} for one in people]

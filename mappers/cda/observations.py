@@ -10,7 +10,7 @@ from mappers import engine
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource
+from mappers.cda.context import Document, Resource, says
 from mappers.cda.datatypes import absent_reason
 from mappers.cda.parse import Node
 from mappers.cda.paths import first
@@ -18,6 +18,7 @@ from mappers.cda.people import author, performers
 from mappers.converters import decimal
 from profiles.canonical import DATA_ABSENT_REASON, LOINC, UCUM, UNITY
 
+_TIMES = ("effectiveDateTime", "effectivePeriod")
 _NO_FACT = "Only observations in mood EVN are facts; plans and goals are read elsewhere."
 _NEGATED = "negationInd: this was not observed; no result is made of it."
 _NO_CODE = "The observation has no code: nobody can tell what was observed."
@@ -57,6 +58,13 @@ def loinc(resource: Resource) -> str | None:
 def is_timed(resource: Resource) -> bool:
     """Whether it says when."""
     return "effectiveDateTime" in resource or "effectivePeriod" in resource
+
+
+def inherit_time(resource: Resource, holder: Resource, node: Node) -> None:
+    """An observation that says nothing of its time has its organizer's; one whose time is bad has none."""
+    own = first("effectiveTime")(node)
+    if not is_timed(resource) and (own is None or not says(own)):
+        resource |= {name: holder[name] for name in _TIMES if name in holder}
 
 
 def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] | None:

@@ -119,3 +119,19 @@ def _parsed(data: bytes) -> tuple[Node | None, list[Issue]]:
         why = "The root is not ClinicalDocument of urn:hl7-org:v3: send a C-CDA document."
         return None, [_fatal("structure", "/*", text=why)]
     return root, []
+
+
+def plain_lines(fragment: str) -> list[str]:
+    """The text of an XHTML fragment, a line for each block; nothing of one that is not well-formed or has a DOCTYPE."""
+    if "<!" in fragment:
+        return []
+    try:
+        root = etree.fromstring(fragment.encode("utf-8", "replace"), _PARSER)
+    except etree.XMLSyntaxError:
+        return []
+    blocks = [node for node in root.iter() if node.tag.rpartition("}")[2] in _BLOCKS] or [root]
+    lines = (" ".join("".join(map(str, node.itertext())).split()) for node in blocks)
+    return [line for line in lines if line]
+
+
+_BLOCKS = frozenset({"p", "li", "tr", "h1", "h2", "h3"})

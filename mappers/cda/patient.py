@@ -54,25 +54,35 @@ def _race(kept: Kept, name: str, *, url: str, groups: set[str], document: Docume
     parts: list[dict[str, Any]] = []
     displays: list[str] = []
     for node in [*kept.get(f"patient/{name}", ()), *kept.get(f"patient/sdtc:{name}", ())]:
-        unknown = _UNKNOWN.get(node.get("nullFlavor") or "")
-        found = coding(node, document.at(node))
-        if found and found.get("system") == CDC_RACE:
-            parts.append({"url": "ombCategory" if found["code"] in groups else "detailed", "valueCoding": found})
-            displays.append(found.get("display") or found["code"])
-        elif unknown:
-            value = {"system": NULL_FLAVOR, "code": node.get("nullFlavor")}
-            parts.append({"url": "ombCategory", "valueCoding": value})
-            displays.append(unknown)
-        else:
+        found = _group(node, groups, document=document)
+        if found is None:
             document.nothing(node)
+        elif found in parts:
+            continue
+        elif found["url"] == "ombCategory" and sum(one["url"] == "ombCategory" for one in parts) == _MOST[url]:
+            document.leave(node, "left", reason="US Core has no room for another category: it stays in the document.")
+        else:
+            parts.append(found)
+            coded = found["valueCoding"]
+            displays.append(_UNKNOWN.get(coded["code"]) or coded.get("display") or coded["code"])
     if not parts:
         return []
     text = {"url": "text", "valueString": ", ".join(dict.fromkeys(displays))}
-    return [{"url": url, "extension": [*_once(parts), text]}]
+    return [{"url": url, "extension": [*parts, text]}]
 
 
-def _once(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [part for index, part in enumerate(parts) if part not in parts[:index]]
+_MOST = {US_CORE_RACE: 5, US_CORE_ETHNICITY: 1}
+
+
+def _group(node: Node, groups: set[str], *, document: Document) -> dict[str, Any] | None:
+    """One part of the extension: a category of OMB, a detailed code, or that it is not known."""
+    found = coding(node, document.at(node))
+    if found and found.get("system") == CDC_RACE and "code" in found:
+        return {"url": "ombCategory" if found["code"] in groups else "detailed", "valueCoding": found}
+    flavor = node.get("nullFlavor") or ""
+    if flavor in _UNKNOWN:
+        return {"url": "ombCategory", "valueCoding": {"system": NULL_FLAVOR, "code": flavor}}
+    return None
 
 
 def _guardian(node: Node, document: Document) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ Children = dict[str, list[Node]]
 _ROLE, _PERSON = qualified("assignedAuthor"), qualified("assignedPerson")
 _ENTITY = qualified("assignedEntity")
 _ROLE_CODES = "2.16.840.1.113883.5.111"
+_NOBODY = "Of a role that names no person only the organization is mapped."
 _AGENTS = ("Practitioner", "PractitionerRole", "Organization", "Device", "RelatedPerson")
 
 
@@ -75,7 +76,7 @@ def practitioner(role: Node, person: str, *, document: Document) -> str | None:
     reference = document.shared(resource, role, key=_key(role, str(names)))
     for key in identifiers(role):
         document.by_id.setdefault(key, []).append(reference)
-    if names and "representedOrganization" in parts:
+    if names and ("representedOrganization" in parts or "code" in parts):
         _role(reference, role, parts, document=document)
     return reference
 
@@ -86,19 +87,20 @@ def _names(person: Node, document: Document) -> list[dict[str, Any]]:
 
 
 def _role(who: str, role: Node, parts: Children, *, document: Document) -> None:
-    """The role of a person at an organization, with the role's code as specialty."""
-    where = organization(parts["representedOrganization"][0], document)
-    if where is None:
-        return
-    resource: Resource = {"resourceType": "PractitionerRole"}
-    resource |= {"practitioner": {"reference": who}, "organization": {"reference": where}}
+    """What a person is at an organization, or by a code (specialty)."""
+    where = organization(parts["representedOrganization"][0], document) if "representedOrganization" in parts else None
     kind = concept(parts["code"][0], document.at(parts["code"][0])) if "code" in parts else None
+    if where is None and kind is None:
+        return
+    resource: Resource = {"resourceType": "PractitionerRole", "practitioner": {"reference": who}}
+    if where:
+        resource["organization"] = {"reference": where}
     if kind:
         resource["specialty"] = [kind]
-    phones = common({"telecom": parts.get("telecom", [])}, document)
-    resource |= phones
+    resource |= common({"telecom": parts.get("telecom", [])}, document)
     claim(resource, "us-core-practitionerrole")
-    document.shared(resource, role, key=f"role|{who}|{where}")
+    key = "" if kind is None else str(kind)
+    document.shared(resource, role, key=f"role|{who}|{where}|{key}")
 
 
 def related(role: Node, person: str, *, document: Document) -> str | None:
@@ -163,6 +165,8 @@ def _performer(role: Node, document: Document) -> str | None:
         linked = document.linked(role, "Practitioner")
         found = linked[0] if linked else organization(first("representedOrganization")(role), document)
         if found is not None:
+            if not linked:
+                document.leave(role, "left", reason=_NOBODY)
             return found
     return practitioner(role, "assignedPerson", document=document)
 

@@ -36,6 +36,7 @@ _SHOWN = "entryRelationship[@typeCode='SPRT']/observation"
 _EVALUATES = "entryRelationship[@typeCode='GEVL']"
 _LINKED = ("Condition", "Goal", "Observation", "ServiceRequest", "MedicationRequest", "Procedure")
 _POINTING = ("entryRelationship[@typeCode='REFR']/act", "entryRelationship[@typeCode='RSON']/act")
+_PCO_GOALS = frozenset({PCO("pco-goal-profile"), PCO("pco-prom-goal-profile")})
 _PROGRESS = f"{_ROOT}4.110"
 
 
@@ -74,6 +75,7 @@ def _activity(node: Node, document: Document) -> str | None:
 
 def _opened(node: Node, document: Document) -> list[Pointer]:
     """An intervention act: its activities, and what it points at; one that holds none is an activity itself."""
+    document.around(node)
     inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
     pointers = tuple(one for one in inner if has_template(one, _REFERENCE))
     found = [one for act in inner if act not in pointers for one in planned(act, document)]
@@ -159,9 +161,15 @@ def _contents(resource: Resource, document: Document, *, planning: list[Node]) -
         found = [{"reference": one} for one in made if one.startswith(f"{kind}/")]
         if found:
             resource[name] = found
-    requests = [{"reference": {"reference": one}} for one in made if one.partition("/")[0] in _ACTIVITIES]
+    planned_ = [one for one in made if one.partition("/")[0] in _ACTIVITIES and not _taken(document.made[one])]
+    requests = [{"reference": {"reference": one}} for one in planned_]
     if requests:
         resource["activity"] = requests
+
+
+def _taken(resource: Resource) -> bool:
+    """Whether it is a medicine that the patient takes already: no activity of the plan."""
+    return resource.get("reportedBoolean", False) is True
 
 
 _ACTIVITIES = ("ServiceRequest", "MedicationRequest")
@@ -170,14 +178,17 @@ _ACTIVITIES = ("ServiceRequest", "MedicationRequest")
 def _all_pco_goals(resource: Resource, document: Document) -> bool:
     """pco-care-plan: its goals are PCO goals."""
     goals = (document.made[one["reference"]] for one in resource["goal"])
-    return all(PCO("pco-goal-profile") in one.get("meta", {}).get("profile", ()) for one in goals)
+    return all(not _PCO_GOALS.isdisjoint(one.get("meta", {}).get("profile", ())) for one in goals)
 
 
 def outcome(reference: str, kept: Kept, *, document: Document) -> None:
     """An outcome observation: focus on the goal that it evaluates, and that goal's achievement."""
     goals = [found for one in kept.get(_EVALUATES, ()) for found in document.linked(one, "Goal")]
     if goals:
-        document.made[reference]["focus"] = [{"reference": one} for one in dict.fromkeys(goals)]
+        resource = document.made[reference]
+        resource["focus"] = [{"reference": one} for one in dict.fromkeys(goals)]
+        if len(resource["focus"]) > 1:  # PCO's profiles have room for one goal
+            claim(resource, "us-core-observation-screening-assessment", "us-core-simple-observation")
         for one in goals:
             _evidence(document.made[one], reference)
     for progress in kept.get(_SHOWN, ()):

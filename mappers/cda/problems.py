@@ -8,15 +8,17 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource, codes, identifiers
+from mappers.cda.context import Document, Resource, codes, identifiers, says
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first, has_template, qualified
 from mappers.cda.people import author
+from mappers.cda.times import point
 from profiles.canonical import CONDITION_CATEGORY, CONDITION_CLINICAL
 
 _HEALTH_CONCERN = "http://hl7.org/fhir/us/core/CodeSystem/condition-category"
 _RECORDERS = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson")
 _OBSERVATION = "2.16.840.1.113883.10.20.22.4.4"
+_AUTHOR = qualified("author")
 _TAG, _RELATION = qualified("observation"), qualified("entryRelationship")
 _ENDED = {"inactive", "resolved", "remission"}
 _ANY_PROBLEM = {"55607006", "404684003", "64572001"}  # problem, finding, disease: "no problem" when negated
@@ -27,6 +29,7 @@ def problem(node: Node, document: Document, *, kind: str) -> list[str]:
     if node.tag == _TAG:
         found = _condition(node, None, document=document, kind=kind)
         return [found] if found else []
+    document.around(node)
     made: list[str] = []
     inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
     stating = [one for one in inner if one.tag == _TAG and _states(one)]
@@ -72,7 +75,7 @@ def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -
     system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
     resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
     resource["subject"] = {"reference": document.patient_reference}
-    record(resource, kept, document=document)
+    record(resource, kept, act=act, document=document)
     diagnosis = kind == "encounter-diagnosis"
     claim(
         resource, "us-core-condition-encounter-diagnosis" if diagnosis else "us-core-condition-problems-health-concerns"
@@ -80,12 +83,22 @@ def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -
     return document.add(resource, node)
 
 
-def record(resource: Resource, kept: Kept, *, document: Document) -> None:
-    """recorder, from the statement's first author."""
-    if "author" in kept:
-        who = author(kept["author"][0], document)
-        if who and who.partition("/")[0] in _RECORDERS:
-            resource["recorder"] = {"reference": who}
+def record(resource: Resource, kept: Kept, *, act: Node | None, document: Document) -> None:
+    """recorder, from the statement's first author; recorder and recordedDate from its act's, where it has none."""
+    outer = list(act.iterchildren(_AUTHOR)) if act is not None else []
+    writers = kept.get("author") or outer
+    if not writers:
+        return
+    who = author(writers[0], document)
+    if who and who.partition("/")[0] in _RECORDERS:
+        resource["recorder"] = {"reference": who}
+    for node in outer:
+        time = first("time")(node)
+        if time is not None and "author" not in kept and "recordedDate" not in resource:
+            when = point(time, document.at(time))
+            resource |= {"recordedDate": when} if when else {}
+        elif time is not None and says(time):
+            document.leave(time, "left", reason="The statement inside says itself when it was written down.")
 
 
 def _status(resource: Resource, node: Node, *, act: Node | None, document: Document) -> None:

@@ -24,7 +24,7 @@ def procedure(node: Node, document: Document) -> str | None:
         resource["status"] = "not-done"
     resource.setdefault("status", "unknown")
     resource["subject"] = {"reference": document.patient_reference}
-    record(resource, kept, document=document)
+    record(resource, kept, act=None, document=document)
     people = performers(kept, document)
     if people:
         resource["performer"] = [{"actor": one} for one in people]

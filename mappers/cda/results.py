@@ -6,8 +6,8 @@ Source: C-CDA on FHIR 2.0.0, CF-results; US Core 6.1.0.
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource
-from mappers.cda.observations import base, is_timed
+from mappers.cda.context import Document, Resource, identifiers
+from mappers.cda.observations import base, inherit_time, is_timed
 from mappers.cda.parse import Node
 from mappers.cda.paths import first, qualified
 from mappers.cda.times import instant_of
@@ -15,7 +15,6 @@ from profiles.canonical import DIAGNOSTIC_SERVICE
 
 _OBSERVATION = qualified("observation")
 _PROCEDURE = qualified("procedure")
-_TIMES = ("effectiveDateTime", "effectivePeriod")
 
 
 def results(node: Node, document: Document) -> None:
@@ -27,6 +26,7 @@ def results(node: Node, document: Document) -> None:
     members = _members(kept, report, document=document)
     if "code" not in report:
         document.at(node).inform("The organizer has no code: its results are kept without a report.")
+        unheld(report, node, members=members, document=document)
         return
     _complete(report, kept, members=members, document=document)
     claim(report, "us-core-diagnosticreport-lab")
@@ -52,8 +52,7 @@ def _result(node: Node, report: Resource, *, document: Document) -> str | None:
     if made is None:
         return None
     resource, _ = made
-    if not is_timed(resource):  # an observation without a time has its organizer's
-        resource |= {name: report[name] for name in _TIMES if name in report}
+    inherit_time(resource, report, node)
     claim(resource, "us-core-observation-lab", "us-core-observation-clinical-result")
     return document.add(resource, node)
 
@@ -71,6 +70,16 @@ def _complete(report: Resource, kept: Kept, *, members: list[str], document: Doc
     issued = instant_of(time, document) if time is not None else None
     if issued:
         report["issued"] = issued
+
+
+def unheld(panel: Resource, node: Node, *, members: list[str], document: Document) -> None:
+    """Of an organizer that becomes no resource: its ids mean its member; a time that no member has is booked."""
+    for key in identifiers(node) if len(members) == 1 else ():
+        document.by_id.setdefault(key, []).append(members[0])
+    own = {name: panel[name] for name in ("effectiveDateTime", "effectivePeriod") if name in panel}
+    times = first("effectiveTime")(node)
+    if own and times is not None and not any(own.items() <= document.made[one].items() for one in members):
+        document.leave(times, "left", reason="The organizer becomes no resource, and its members have other times.")
 
 
 def span(members: list[str], document: Document) -> Resource:

@@ -18,14 +18,14 @@ from mappers.cda.encounters import encounter
 from mappers.cda.goals import Aim, goal, link
 from mappers.cda.medications import immunization, medication
 from mappers.cda.notes import note
-from mappers.cda.observations import is_timed, plain
+from mappers.cda.observations import inherit_time, plain
 from mappers.cda.parse import Node
 from mappers.cda.paths import grouped, inside, qualified
 from mappers.cda.people import author
 from mappers.cda.plans import PLANNED_MOODS, Pointer, outcome, planned, point
 from mappers.cda.problems import problem
 from mappers.cda.procedures import procedure
-from mappers.cda.results import results
+from mappers.cda.results import results, unheld
 from mappers.cda.vitals import Reading, finish, vitals
 
 _ROOT = "2.16.840.1.113883.10.20.22."
@@ -52,7 +52,6 @@ _FACTS = frozenset(
     ("vitals", "results", "problem", "observation", "encounter", "procedure", "allergy", "immunization", "medication")
 )
 _CONDITIONS = ("problem-list-item", "health-concern", "encounter-diagnosis")
-_TIMES = ("effectiveDateTime", "effectivePeriod")
 _NARRATIVE = "The section has narrative only: it is kept in the document itself."
 _EMPTY = "The section says that it has no information (nullFlavor)."
 _UNKNOWN = "No rule maps this kind of entry; it is kept in the document itself."
@@ -180,6 +179,7 @@ class Body:
         if node.tag != _ACT:
             medication(node, self.document)
             return
+        self.document.around(node)
         inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
         for one in inner:
             if one.tag.endswith("}substanceAdministration"):
@@ -230,6 +230,7 @@ class Body:
     def _members(self, node: Node, category: str) -> None:
         """An organizer of functional or mental status: its observations, with its time where they have none."""
         panel, kept = apply("panel", node, document=self.document, kind="Observation")
+        members = []
         for component in kept.get("component", ()):
             for inner in component:
                 if inner.tag != _OBSERVATION:
@@ -239,6 +240,6 @@ class Body:
                 reference = plain(inner, self.document, kind=category or "survey", wanted=found)
                 if reference:
                     self.outcomes.append((reference, found))
-                    resource = self.document.made[reference]
-                    if not is_timed(resource):
-                        resource |= {name: panel[name] for name in _TIMES if name in panel}
+                    members.append(reference)
+                    inherit_time(self.document.made[reference], panel, inner)
+        unheld(panel, node, members=members, document=self.document)

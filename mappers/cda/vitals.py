@@ -12,10 +12,10 @@ from mappers import engine
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
-from mappers.cda.observations import base, category, is_timed, loinc
+from mappers.cda.observations import base, category, inherit_time, is_timed, loinc
 from mappers.cda.parse import Node
 from mappers.cda.paths import qualified
-from mappers.cda.results import span
+from mappers.cda.results import span, unheld
 from profiles.canonical import BLOOD_PRESSURE, DIASTOLIC, LOINC, MM_HG, SYSTOLIC
 
 _OBSERVATION = qualified("observation")
@@ -75,6 +75,8 @@ def vitals(node: Node, document: Document) -> list[Reading]:
     members, waiting = _signs([one for one in inner if one.tag == _OBSERVATION], panel, document=document)
     if len(members) > 1:
         _panel(panel, node, members=members, document=document)
+    else:
+        unheld(panel, node, members=members, document=document)
     return waiting
 
 
@@ -88,8 +90,8 @@ def _signs(nodes: list[Node], panel: Resource | None, *, document: Document) -> 
         if found is None:
             continue
         resource, _ = found
-        if panel is not None and not is_timed(resource):
-            resource |= {name: panel[name] for name in ("effectiveDateTime", "effectivePeriod") if name in panel}
+        if panel is not None:
+            inherit_time(resource, panel, one)
         code = loinc(resource)
         if code in _PARTS:
             pressures.append(Reading(resource, one))
@@ -194,8 +196,9 @@ def _oxygen(readings: list[Reading], document: Document) -> list[str]:
         whole = [one for one in group if loinc(one.resource) in _SATURATION]
         parts = [one for one in group if loinc(one.resource) in _OXYGEN]
         if len(whole) == 1:
-            _breathed(whole[0].resource, [one.resource for one in parts])
-            parts = []
+            first_of = {loinc(one.resource): one for one in reversed(parts)}
+            _breathed(whole[0].resource, [one.resource for one in parts if one in first_of.values()])
+            parts = [one for one in parts if one not in first_of.values()]
         for one in whole:
             _saturation(one.resource)
         for one in parts:

@@ -19,7 +19,7 @@ from server.domain.errors import StoreDamaged, UniqueViolation
 from server.store.base import ChainReport, Store
 from server.store.schema import RECORDS, schema_of
 
-BATCH: Final = 1000  # rows that are read at once
+BATCH: Final = 1000  # rows that are written at once
 _BATCH_BYTES: Final = 8 * 1024 * 1024  # of rows that are written at once
 UNFINISHED: Final = "copy_unfinished"  # the mark's name
 UNFINISHED_TEXT: Final = (
@@ -47,8 +47,8 @@ class RawTable:
 class RawRows(Protocol):
     """What an engine does for a copy. Keys are stored values."""
 
-    async def raw_read(self, table: RawTable, after: Row | None, limit: int) -> Sequence[Row]:
-        """Rows behind that key, in the order of the key."""
+    def raw_rows(self, table: RawTable) -> AsyncIterator[Row]:
+        """All rows in the order of the key, however many there are."""
         ...
 
     async def raw_count(self, table: RawTable) -> int:
@@ -160,8 +160,8 @@ async def compare(a: CopyableStore, b: CopyableStore, progress: Progress | None 
 
 async def _check_target(source: RawRows, target: RawRows) -> None:
     """A store that has keys of its own is no copy of this one: what it holds could never be read again."""
-    known = {KEYS.key_of(row): row async for row in _rows(source, KEYS)}
-    async for row in _rows(target, KEYS):
+    known = {KEYS.key_of(row): row async for row in source.raw_rows(KEYS)}
+    async for row in target.raw_rows(KEYS):
         if known.get(KEYS.key_of(row)) != row:
             raise StoreDamaged(f"the target holds rows of its own (participant {row[0]!r}): name an empty one")
 
@@ -220,10 +220,10 @@ def _is_full(batch: Sequence[Row]) -> bool:
 
 async def _pairs(a: RawRows, b: RawRows, table: RawTable) -> AsyncIterator[tuple[Row, bool]]:
     """Each row of `a`, and whether `b` has it; both are read once, in the order of the key."""
-    others = _rows(b, table)
+    others = b.raw_rows(table)
     other = await anext(others, None)
     revision = table.columns.index("revision") if not table.whole else None
-    async for row in _rows(a, table):
+    async for row in a.raw_rows(table):
         key = table.key_of(row)
         while other is not None and table.key_of(other) < key:
             other = await anext(others, None)
@@ -233,18 +233,10 @@ async def _pairs(a: RawRows, b: RawRows, table: RawTable) -> AsyncIterator[tuple
             yield row, (row == other if revision is None else row[revision] == other[revision])
 
 
-async def _rows(store: RawRows, table: RawTable) -> AsyncIterator[Row]:
-    after: Row | None = None
-    while rows := await store.raw_read(table, after, BATCH):
-        for row in rows:
-            yield row
-        after = table.key_of(rows[-1])
-
-
 async def _digest(store: RawRows, table: RawTable) -> tuple[int, str]:
     digest, rows = hashlib.sha256(), 0
     encoder = msgspec.msgpack.Encoder()
-    async for row in _rows(store, table):
+    async for row in store.raw_rows(table):
         rows += 1
         digest.update(encoder.encode(row))
     return rows, digest.hexdigest()

@@ -1,6 +1,6 @@
 """Documents as they are stored, for `store copy`."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pymongo
@@ -16,6 +16,8 @@ from server.store.mongodb.layout import META
 from server.store.mongodb.transactions import in_transaction
 
 _SECONDS = 60.0
+_PAGE = 50_000  # documents of one cursor
+_BATCH = 1000  # documents on the way at once
 
 
 class RawAccess:
@@ -24,12 +26,18 @@ class RawAccess:
     def _open(self) -> AsyncDatabase[Document]:
         raise NotImplementedError
 
-    async def raw_read(self, table: RawTable, after: Row | None, limit: int) -> Sequence[Row]:
-        """By `_id`, which has the order of the key."""
-        behind = {"_id": {"$gt": key_text(after)}} if after is not None else {}
-        with translating(table.name), pymongo.timeout(_SECONDS):
-            found = await self._open()[table.name].find(behind).sort([("_id", 1)]).limit(limit).to_list()
-        return [tuple(_plain(document.get(name)) for name in table.columns) for document in found]
+    async def raw_rows(self, table: RawTable) -> AsyncIterator[Row]:
+        """By `_id`, which has the order of the key. A new cursor now and then: the server ends one that lasts too long."""
+        behind: Document = {}
+        while True:
+            last = None
+            cursor = self._open()[table.name].find(behind).sort([("_id", 1)]).limit(_PAGE).batch_size(_BATCH)
+            with translating(table.name):
+                async for last in cursor:
+                    yield tuple(_plain(last.get(name)) for name in table.columns)
+            if last is None:
+                return
+            behind = {"_id": {"$gt": last["_id"]}}
 
     async def raw_count(self, table: RawTable) -> int:
         """Counted by the server."""

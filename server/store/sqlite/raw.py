@@ -2,7 +2,7 @@
 # ruff: noqa: S608 - names come from our own tables; values are always bound
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from server.store.sqlite.ddl import columns, quoted
 from server.store.sqlite.readers import Readers
 from server.store.sqlite.writer import Transaction, Writer
 
+_PAGE: Final = 1000  # rows
 _MARK: Final = 'INSERT OR REPLACE INTO "store_meta" VALUES (?, ?)'
 _UNMARK: Final = 'DELETE FROM "store_meta" WHERE "name" = ?'
 _MARKED: Final = 'SELECT 1 FROM "store_meta" WHERE "name" = ?'
@@ -23,12 +24,19 @@ class RawAccess:
     _readers: Readers
     _writer: Writer
 
-    async def raw_read(self, table: RawTable, after: Row | None, limit: int) -> Sequence[Row]:
-        """By the primary key's index."""
+    async def raw_rows(self, table: RawTable) -> AsyncIterator[Row]:
+        """Page by page, by the primary key's index: no snapshot is held meanwhile, which would let the WAL grow."""
+        after: Row | None = None
+        while rows := await self._page(table, after):
+            for row in rows:
+                yield row
+            after = table.key_of(rows[-1])
+
+    async def _page(self, table: RawTable, after: Row | None) -> Sequence[Row]:
         key = columns(table.key)
         behind = f" WHERE ({key}) > ({', '.join('?' * len(table.key))})" if after is not None else ""
         sql = f"SELECT {columns(table.columns)} FROM {quoted(table.name)}{behind} ORDER BY {key} LIMIT ?"
-        values = [*(after or ()), limit]
+        values = [*(after or ()), _PAGE]
         return await self._readers.far(lambda connection: connection.execute(sql, values).fetchall())
 
     async def raw_count(self, table: RawTable) -> int:

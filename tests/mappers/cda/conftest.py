@@ -59,3 +59,9 @@ def of(wrap: Callable[..., bytes]) -> Callable[..., Conversion]:
         return convert(data, source(data, zone))
 
     return converted
+
+
+@pytest.fixture(scope="session")
+def names() -> list[str]:
+    """All own cases."""
+    return sorted(path.stem for path in CASES.glob("*.xml"))

@@ -13,7 +13,7 @@ from profiles import fhir_json
 from profiles.issue import Severity
 from profiles.validate import validate
 
-CASES = ("clinic-vitals", "care-summary")
+CASES = ("clinic-vitals", "care-summary", "care-plan", "chart", "legacy", "scanned")
 NOW = "2026-02-03T04:05:06Z"
 
 
@@ -278,7 +278,8 @@ def test_the_account_names_all_that_no_resource_carries(read):
     vitals, summary = read("clinic-vitals"), read("care-summary")
     assert any(one.location.endswith("/substanceAdministration") and one.kind == "bad" for one in vitals.unmapped)
     kinds = {one.location.rpartition("/")[2]: one.kind for one in summary.unmapped}
-    assert kinds == {"specimen": "left", "code": "left", "section": "left", "supply": "unknown"}
+    left = {"specimen", "code", "section", "effectiveTime", "time"}
+    assert kinds == dict.fromkeys(left, "left") | {"supply": "unknown"}
 
 
 @pytest.mark.parametrize("mood", ["INT", "RQO", "PRMS", "ARQ", "APT"])
@@ -334,6 +335,72 @@ def test_an_unstructured_document_is_kept_and_nothing_is_read_from_it(case, wrap
     contents = _of(conversion, "DocumentReference")[0]["content"]
     assert contents[1]["attachment"] == {"contentType": "application/pdf", "url": "scan.pdf"}
     assert not _of(conversion, "Observation")
+
+
+def test_an_embedded_file_stays_as_it_is_and_the_earlier_document_is_named(read):
+    """A PDF in base64 is a second content; relatedDocument and the order that is answered keep their ids."""
+    document = _of(read("scanned"), "DocumentReference")[0]
+    scan = document["content"][1]["attachment"]
+    assert (scan["contentType"], base64.b64decode(scan["data"])[:5]) == ("application/pdf", b"%PDF-")
+    assert document["content"][0]["format"]["code"].endswith("ccda-nonXMLBody:2.1")
+    earlier = document["relatesTo"][0]
+    assert (earlier["code"], earlier["target"]["identifier"]["value"][-4:]) == ("appends", "2000")
+    order = document["context"]["related"][0]["identifier"]
+    assert order == {"system": "urn:oid:2.16.840.1.113883.3.9999.60", "value": "referral-7"}
+
+
+def test_a_replacement_names_what_it_replaces(read):
+    """relatedDocument RPLC, setId as identifier."""
+    document = _of(read("care-plan"), "DocumentReference")[0]
+    assert document["relatesTo"][0]["code"] == "replaces"
+    assert document["identifier"] == [{"system": "urn:oid:2.16.840.1.113883.3.9999.78", "value": "plan"}]
+
+
+def test_two_like_rows_without_ids_stay_two(read):
+    """Equal code, time and value, no id: the place tells them apart."""
+    found = [one for one in _of(read("legacy"), "Observation") if one["code"]["coding"][0]["code"] == "4548-4"]
+    assert len({one["id"] for one in found}) == 2
+
+
+def test_goals_outcomes_and_interventions_are_linked_by_their_ids(read):
+    """GEVL and RSON pointers become focus, achievement, reason and supporting goal; the plan holds both goals."""
+    conversion = read("care-plan")
+    pressure, mood = _of(conversion, "Goal")
+    measured = next(one for one in _of(conversion, "Observation") if one.get("valueQuantity", {}).get("value") == 127)
+    assert measured["focus"] == [{"reference": f"Goal/{pressure['id']}"}]
+    assert pressure["outcomeReference"] == [{"reference": f"Observation/{measured['id']}"}]
+    assert pressure["achievementStatus"]["coding"][0]["code"] == "achieved"
+    assert mood["achievementStatus"]["coding"][0]["code"] == "in-progress"
+    assert mood["expressedBy"]["reference"].startswith("Patient/")
+    request = _of(conversion, "ServiceRequest")[0]
+    assert request["supportingInfo"] == [{"reference": f"Goal/{pressure['id']}"}]
+    assert request["reasonReference"][0]["reference"].startswith("Condition/")
+
+
+def test_a_medicine_keeps_its_code_words_dose_and_times(read):
+    """What is taken is a reported plan; twice a day is once in 12 hours; the sig is the patient's instruction."""
+    taken, planned = _of(read("chart"), "MedicationRequest")
+    assert (taken["intent"], taken["reportedBoolean"], planned["intent"]) == ("plan", True, "order")
+    dosage = taken["dosageInstruction"][0]
+    assert dosage["text"] == "One tablet twice a day"
+    repeat = {"boundsPeriod": {"start": "2025-01-01"}, "frequency": 1, "period": 12, "periodUnit": "h"}
+    assert dosage["timing"]["repeat"] == repeat
+    assert taken["medicationCodeableConcept"]["text"] == "Lisinopril 10 MG Oral Tablet"
+
+
+def test_an_allergy_keeps_its_reaction_and_none_known_has_a_code(read):
+    """Manifestation with severity; a negated allergy to food in general is "no known food allergy"."""
+    penicillin, none = _of(read("chart"), "AllergyIntolerance")
+    assert (penicillin["category"], penicillin["criticality"]) == (["medication"], "high")
+    assert penicillin["reaction"][0]["severity"] == "moderate"
+    assert none["code"]["coding"][0]["code"] == "429625007"
+
+
+def test_a_note_keeps_its_text_type_author_and_time(read):
+    """The referenced narrative as text/plain, the translation as type."""
+    note = _of(read("chart"), "DocumentReference")[1]
+    assert base64.b64decode(note["content"][0]["attachment"]["data"]) == b"Slept well; pain less."
+    assert (note["type"]["coding"][0]["code"], note["date"]) == ("34746-8", "2026-04-01T21:00:00-04:00")
 
 
 def test_a_document_without_a_patient_is_refused():
