@@ -91,7 +91,7 @@ def system_of_oid(oid: str) -> str | None:
 
 
 def oids() -> Mapping[str, str]:
-    """The OIDs that we know, with the URI that FHIR registers for each; of a system with several, the usual one first."""
+    """The OIDs that we know, with the URI that FHIR registers for each; of several for a system, the usual first."""
     found: dict[str, str] = _systems()["oids"]
     return found
 

@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from sandbox import decide, faults, journal, operations, tables, tokens
@@ -64,7 +65,10 @@ class Door:
         if self._cut_short(call, scope):
             await _reset(scope, receive)
             return
-        exchange = await _read(scope, receive)
+        try:
+            exchange = await _read(scope, receive)
+        except ClientDisconnect:
+            return
         if call == "token":
             await tokens.fetch_keys(self._world, exchange)
         fault, answer = self._process(call, exchange)
@@ -96,6 +100,8 @@ async def _read(scope: Scope, receive: Receive) -> Exchange:
     message: Message = {"more_body": True}
     while message.get("more_body"):
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect  # half a request is no request: nothing is journalled or taken
         body += message.get("body", b"")
     return _exchange(scope, bytes(body))
 

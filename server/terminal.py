@@ -1,6 +1,5 @@
 """What all commands share: options, one way to say that something is wrong, and the wiring around one piece of work."""
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
+import uvloop
 from rich.console import Console
 
 from server import logs, settings
@@ -53,4 +53,4 @@ def with_context(config: Path | None, work: Callable[[Context], Awaitable[T]]) -
             return await work(context)
 
     with plain_errors():
-        return asyncio.run(run())
+        return uvloop.run(run())

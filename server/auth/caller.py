@@ -1,11 +1,13 @@
 """The authenticated caller of one request and its rights."""
 
+import re
 from dataclasses import dataclass
 
 from profiles.issue import error
 from server.auth.scopes import allows
 from server.domain.errors import Refused
 
+SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, section 3.3
 RIGHT_NAMES = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
 
 
@@ -36,5 +38,7 @@ class Caller:
 
 def _forbidden(scope: str, wish: str) -> Refused:
     text = f"The access token does not allow to {wish}: ask for a token with the scope {scope}."
-    header = f'Bearer realm="access-facade", error="insufficient_scope", scope="{scope}"'  # RFC 6750, section 3.1
+    header = 'Bearer realm="access-facade", error="insufficient_scope"'  # RFC 6750, section 3.1
+    if SCOPE.fullmatch(scope):  # a resource type comes from the caller: only what a scope may hold goes into a header
+        header += f', scope="{scope}"'
     return Refused(403, [error("forbidden", "http.Authorization", text)], headers={"WWW-Authenticate": header})

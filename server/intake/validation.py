@@ -5,10 +5,12 @@ Source: FHIR R4, Resource-operation-validate.
 
 from starlette.requests import Request
 
+from capability.statement import interactions
 from mappers.conversion import Resource
 from profiles import fhir_json
-from profiles.issue import Issue
+from profiles.issue import Issue, error
 from profiles.validate import validate
+from server.domain.errors import Refused
 from server.intake.body import FHIR_TYPES, read_body
 from server.intake.kept import caller_of, context_of
 from server.outcomes import FhirResponse, outcome
@@ -35,8 +37,10 @@ def _unwrapped(resource: Resource, profiles: tuple[str, ...]) -> tuple[Resource,
 
 async def door(request: Request) -> FhirResponse:
     """`POST /fhir/$validate` or `/fhir/{type}/$validate`, with `?profile=`."""
-    caller = caller_of(request)
-    caller.require(request.path_params.get("type", "Observation"), "c")
+    kind = request.path_params.get("type", "Observation")
+    if not interactions(kind):
+        raise Refused(404, [error("not-supported", "", "This resource type is not kept here: see /fhir/metadata.")])
+    caller_of(request).require(kind, "c")
     body = await read_body(request, allowed=FHIR_TYPES, limit=context_of(request).settings.max_body_bytes)
     issues = checked(body, *request.query_params.getlist("profile"))
     return FhirResponse(outcome(issues), accept=request.headers.get("accept", ""))

@@ -49,7 +49,8 @@ class Documents(Generic[R]):
         clauses = [_clause(condition) for condition in stored_conditions(self.codec, where, key)]
         by_key = self._by_key({name: value for clause in clauses for name, value in clause.items()}, where)
         clauses += [by_key] if by_key else []
-        return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
+        together = {name: value for clause in clauses for name, value in clause.items()}
+        return together if len(together) == len(clauses) else {"$and": clauses}
 
     def is_point(self, where: Sequence[Where]) -> bool:
         """Whether the key or a unique index lets one row through at most."""

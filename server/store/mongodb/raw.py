@@ -27,7 +27,7 @@ class RawAccess:
         raise NotImplementedError
 
     async def raw_rows(self, table: RawTable) -> AsyncIterator[Row]:
-        """By `_id`, which has the order of the key. A new cursor now and then: the server ends one that lasts too long."""
+        """By `_id`, which has the order of the key. A new cursor now and then: one that lasts too long is ended."""
         behind: Document = {}
         while True:
             last = None
