@@ -24,6 +24,7 @@ class ReceivedState(StrEnum):
     """How far it got."""
 
     RECEIVED = "received"  # on disk, not read yet
+    KEPT = "kept"  # on disk: one resource over REST; if it was taken in, the resource names it (`received_id`)
     ACCEPTED = "accepted"  # read, mapped, its resources are stored
     QUARANTINED = "quarantined"  # could not be taken in; kept for the operator with the reasons
 

@@ -86,6 +86,7 @@ async def receive(arrival: Arrival, context: Context, *, repeatable: bool = True
         sha256=digest,
         received_at=context.clock.now(),
         content_key=key,
+        state=ReceivedState.KEPT if arrival.door is Door.REST else ReceivedState.RECEIVED,
         body=arrival.body,
     )
     try:

@@ -138,7 +138,8 @@ async def _write(resource: Resource, received: Received, context: Context, *, fr
     )
     if patient_id is not None and done.change != "unchanged":
         extra += await assess(participant_id, patient_id, context)
-    row = replace(received, state=ReceivedState.ACCEPTED, patient_id=patient_id)
+    kept = received.state is ReceivedState.KEPT  # says all there is to say: no second write of the raw bytes
+    rows = () if kept else (replace(received, state=ReceivedState.ACCEPTED, patient_id=patient_id),)
     action = {"created": "C", "updated": "U", "unchanged": "R"}[done.change]
     entry = record(
         participant_id=participant_id,
@@ -149,7 +150,7 @@ async def _write(resource: Resource, received: Received, context: Context, *, fr
         entity=done.reference,
         patient_id=patient_id,
     )
-    await context.store.commit(done.changes + extra + Changeset(replace=(row,), audit=(entry,)))
+    await context.store.commit(done.changes + extra + Changeset(replace=rows, audit=(entry,)))
     return (
         done
         if done.change == "unchanged"

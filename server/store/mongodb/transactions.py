@@ -22,6 +22,7 @@ T = TypeVar("T")
 Document = dict[str, Any]
 Work = Callable[[AsyncClientSession], Awaitable[T]]
 SECONDS: Final = 15.0  # until it is given up: well below a lease, and about as long as an election takes
+_ABORT_SECONDS: Final = 2.0
 _FIRST_WAIT: Final = 0.002
 _LONGEST_WAIT: Final = 0.25
 _SNAPSHOT: Final = ReadConcern("snapshot")
@@ -38,31 +39,37 @@ async def in_transaction(client: AsyncMongoClient[Document], work: Work[T]) -> T
     Raises what `work` raises, then nothing is written; StoreUnavailable if the commit's outcome could not be learnt.
     """
     deadline, wait = time.monotonic() + SECONDS, _FIRST_WAIT
-    with pymongo.timeout(SECONDS):
-        while True:
-            try:
-                return await _once(client, work, deadline)
-            except Again:
-                if time.monotonic() + wait > deadline:
-                    raise StoreUnavailable("too many others write the same rows") from None
-            except PyMongoError as error:
-                if not error.has_error_label(TRANSIENT) or time.monotonic() + wait > deadline:
-                    raise
-            await asyncio.sleep(random.uniform(wait / 2, wait))  # noqa: S311 - spreads the tries, no secret
-            wait = min(wait * 2, _LONGEST_WAIT)
+    while True:
+        try:
+            return await _once(client, work, deadline)
+        except Again:
+            if time.monotonic() + wait > deadline:
+                raise StoreUnavailable("too many others write the same rows") from None
+        except PyMongoError as error:
+            if not error.has_error_label(TRANSIENT) or time.monotonic() + wait > deadline:
+                raise
+        await asyncio.sleep(random.uniform(wait / 2, wait))  # noqa: S311 - spreads the tries, no secret
+        wait = min(wait * 2, _LONGEST_WAIT)
 
 
 async def _once(client: AsyncMongoClient[Document], work: Work[T], deadline: float) -> T:
     async with client.start_session() as session:
         await session.start_transaction(_SNAPSHOT, _DURABLE, ReadPreference.PRIMARY)
         try:
-            result = await work(session)
+            with _until(deadline):
+                result = await work(session)
         except BaseException:
-            with contextlib.suppress(PyMongoError):
+            # With time of its own: a transaction that nobody ends keeps its rows from others for a minute.
+            with contextlib.suppress(PyMongoError), pymongo.timeout(_ABORT_SECONDS):
                 await session.abort_transaction()
             raise
-        await _commit(session, deadline)
+        with _until(deadline):
+            await _commit(session, deadline)
         return result
+
+
+def _until(deadline: float) -> contextlib.AbstractContextManager[Any]:
+    return pymongo.timeout(max(deadline - time.monotonic(), 0.05))
 
 
 async def _commit(session: AsyncClientSession, deadline: float) -> None:

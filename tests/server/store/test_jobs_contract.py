@@ -204,7 +204,8 @@ async def test_a_job_not_leased_can_not_be_finished(store: Store, samples: Any) 
 async def test_sixteen_workers_never_share_a_job(store: Store, samples: Any, claim: Any) -> None:
     """1,000 jobs (STORE_RACE_JOBS by hand), 16 workers at once: each is claimed exactly once."""
     count = int(os.environ.get("STORE_RACE_JOBS", "1000"))
-    await store.commit(Changeset(jobs=tuple(samples.job(str(n)) for n in range(count))))
+    for start in range(0, count, 500):
+        await store.commit(Changeset(jobs=tuple(samples.job(str(n)) for n in range(start, start + 500))))
 
     async def worker() -> list[str]:
         mine = []
