@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -97,6 +97,18 @@ class LibraryHandler(logging.Handler):
         get_logger().log(record.levelno, event, **fields)
 
 
+class _Stderr:
+    """Standard error as it is when a line is written: a logger that was made earlier never holds a closed file."""
+
+    def write(self, text: str) -> int:
+        """Passes it on."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Passes it on."""
+        sys.stderr.flush()
+
+
 def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     """Sets up structlog and the standard library's logging, once a process. Output goes to stderr."""
     structlog.configure(
@@ -107,7 +119,7 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream or cast(TextIO, _Stderr())),
         cache_logger_on_first_use=stream is None,
     )
     root = logging.getLogger()
