@@ -1,6 +1,6 @@
 """C-CDA documents to resources, against lxml's parse alone of the same bytes, interleaved in one run. Prints JSON.
 
-Run: `python -m bench.cda_speed [--rounds N] [FILE ...]`. Without files, the two cases of the tests. Only the ratio
+Run: `python -m bench.cda_speed [--rounds N] [FILE ...]`. Without files, the own cases of the tests. Only the ratio
 means anything: both sides see the same machine and moment.
 """
 

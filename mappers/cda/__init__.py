@@ -9,7 +9,7 @@ from mappers.cda import parse, plans
 from mappers.cda.assessments import may_hold
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
-from mappers.cda.header import authors, custodian, document_reference, participants
+from mappers.cda.header import account, authors, custodian, document_reference, participants
 from mappers.cda.paths import grouped, location
 from mappers.cda.patient import patient
 from mappers.cda.sections import Body
@@ -19,8 +19,6 @@ from profiles.canonical import PROVENANCE_PARTICIPANT, US_CORE_PINNED, US_CORE_P
 from profiles.issue import Issue, Severity
 
 __all__ = ["convert"]
-
-_LARGE = 256 * 1024  # bytes
 
 
 def convert(document: bytes, source: Source) -> Conversion:
@@ -36,7 +34,7 @@ def convert(document: bytes, source: Source) -> Conversion:
     root, issues = parse.read(document)
     if root is None:
         return Conversion(issues=tuple(issues))
-    reading = Document(root, source, large=len(document) > _LARGE)
+    reading = Document(root, source, size=len(document))
     person = patient(reading)
     if person is None or not (person.get("identifier") or person.get("name")):
         text = "The document names no patient (recordTarget/patientRole with an id or a name): send one that does."
@@ -50,6 +48,7 @@ def _read(reading: Document, person: Resource, *, data: bytes) -> Conversion:
     participants(head, person, reading)
     claim(person, "us-core-patient")
     about = document_reference(data, head, writers=writers, keeper=keeper, document=reading)
+    account(head, reading)
     header = [reading.patient_reference, *reading.entry_targets]
     body = Body(reading, writers, scaled=may_hold(data))
     body.read()

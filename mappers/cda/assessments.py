@@ -50,13 +50,16 @@ def _code(node: Node) -> str:
 
 
 def may_hold(data: bytes) -> bool:
-    """Whether a document's bytes mention a scale at all: most do not, and need no search of the tree."""
-    return b"urn:hl7-org:v3" not in data or any(mark in data for mark in _marks())
+    """Whether the bytes mention the template of a scale: most do not, and need no search of the tree.
+
+    A scale that only its panel's code shows is told where its statement is read (`panels`).
+    """
+    return b".22.4.69" in data or b"urn:hl7-org:v3" not in data
 
 
-@cache
-def _marks() -> tuple[bytes, ...]:
-    return (b".22.4.69", *(code.encode() for code in _instruments()))
+def panels() -> frozenset[str]:
+    """The LOINC codes of the instruments' panels."""
+    return frozenset(_instruments())
 
 
 def scales(root: Node) -> list[Node]:

@@ -62,8 +62,17 @@ def _ucum_code(resource: Resource) -> bool:
     return "valueQuantity" not in resource or "code" in resource["valueQuantity"]
 
 
-def _parts_in_ucum(resource: Resource) -> bool:
-    return all(_ucum_code(part) for part in resource.get("component", ()))
+_OXYGEN_UNITS = {"3151-8": "L/min", "3150-0": "%"}  # fixed by us-core-pulse-oximetry
+
+
+def _oxygen(resource: Resource) -> bool:
+    parts = resource.get("component", ())
+    return all("dataAbsentReason" in part or _fixed_unit(part) for part in parts)
+
+
+def _fixed_unit(part: Resource) -> bool:
+    known = (_OXYGEN_UNITS.get(one.get("code", "")) for one in part["code"].get("coding", ()))
+    return part.get("valueQuantity", {}).get("code") in [unit for unit in known if unit]
 
 
 def _snomed(resource: Resource) -> bool:
@@ -145,7 +154,7 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
     "us-core-condition-problems-health-concerns": (_has("category", "code", "subject"),),
     "us-core-condition-encounter-diagnosis": (_has("category", "code", "subject"),),
     **{f"us-core-{name}": _VITAL for name in _VITAL_PROFILES},
-    "us-core-pulse-oximetry": (*_VITAL, _parts_in_ucum),
+    "us-core-pulse-oximetry": (*_VITAL, _oxygen),
     "us-core-observation-clinical-result": _RESULT,
     "us-core-observation-lab": (*_RESULT, _snomed),
     "us-core-observation-screening-assessment": (_has("category", "code", "subject"), _to_the_day, _ucum),

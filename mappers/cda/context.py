@@ -1,6 +1,7 @@
 """What one document's conversion knows: where it is, who is meant, which ids were given, what was left out."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,10 +18,13 @@ _OFFSET = re.compile(r"\d{10,}(\.\d+)?[+-]\d{4}", re.ASCII)
 _UNKNOWN = "No rule maps this part of the entry; the document itself is kept."
 _NOTHING = "Nothing could be made of this value; the document itself is kept."
 _V3 = f"{{{HL7}}}"
-_ID = f"{_V3}id"
+_ID, _CODE = f"{_V3}id", f"{_V3}code"
 _AROUND = "The time of an act that only holds others is no time of what it holds."
 _TIME = f"{_V3}effectiveTime"
 _FIRST = "The same id stands elsewhere in the document with other details: the first are kept."
+_LARGE = 256 * 1024  # bytes
+_AT_LEAST = 1_000_000
+_FEW = 20  # an id that more entries bear points at none of them
 _SECTION, _TEXT = f"{_V3}section", f"{_V3}text"
 
 
@@ -35,7 +39,9 @@ class Document(engine.Context):
 
     __slots__ = (
         "_counts",
+        "_allowance",
         "_narrative",
+        "_told",
         "_urn",
         "by_id",
         "control",
@@ -46,6 +52,7 @@ class Document(engine.Context):
         "made_in",
         "node",
         "offset",
+        "panels",
         "patient_ids",
         "patient_reference",
         "places",
@@ -53,13 +60,14 @@ class Document(engine.Context):
         "resources",
         "sections",
         "root",
+        "scale",
         "seed",
         "taken",
         "unmapped",
         "writers",
     )
 
-    def __init__(self, root: Node, source: Source, *, large: bool = False) -> None:
+    def __init__(self, root: Node, source: Source, *, size: int = 0) -> None:
         super().__init__(source)
         self.root = root
         self.node = root
@@ -73,16 +81,20 @@ class Document(engine.Context):
         self.patient_reference = ""
         self.patient_ids: frozenset[str] = frozenset()  # root|extension
         self.writers: dict[tuple[str, bool], str] = {}  # an author's first id, whether named -> reference
-        self.places = Places(root, large=large)
+        self.places = Places(root, large=size > _LARGE)
         self.entry_targets: list[str] = []  # of the entry that is being read
         self.made_in: dict[Node, list[str]] = {}  # section -> references
         self.control = _first_identifier(root, "id")
         self.by_id: dict[str, list[str]] = {}  # entry id (root|extension) -> references
         self.seed = _first_identifier(root, "recordTarget/patientRole/id") or source.sha256
+        self.panels: frozenset[str] = frozenset()  # codes of observations that are assessment scales
+        self.scale: Callable[[Node, Document], None] | None = None  # their reader
         self.taken: set[Node] = set()  # statements inside others that were read on their own
         self._counts: dict[str, int] = {}
         self._urn = f"urn:sha256:{source.sha256}"
         self._narrative: dict[str, Node] | None = None
+        self._told: dict[str, str | None] = {}  # the text of each anchor that was asked for
+        self._allowance = max(_AT_LEAST, 2 * size)  # characters of narrative that resources may repeat
         self.offset = _offset(root)
 
     def where(self, path: str) -> str:
@@ -110,9 +122,19 @@ class Document(engine.Context):
         self.unmapped.append(Unmapped(self.places.of(node), kind, reason))
 
     def unread(self, node: Node) -> None:
-        """Books a part of an entry that no rule reaches, unless it says nothing."""
-        if says(node) and node not in self.taken:
+        """Books a part of an entry that no rule reaches, unless it says nothing; a scale among them is read."""
+        if node in self.taken or not says(node):
+            return
+        if not self.is_scale(node, next((one.get("code") for one in node.iterchildren(_CODE)), None)):
             self.leave(node, "unknown", reason=_UNKNOWN)
+
+    def is_scale(self, node: Node, code: str | None) -> bool:
+        """Whether an observation is a scale by its panel's code; it is then read as one."""
+        if code not in self.panels or self.scale is None or node.get("moodCode") not in (None, "EVN"):
+            return False
+        self.taken.add(node)
+        self.scale(node, self)
+        return True
 
     def around(self, node: Node) -> None:
         """Books what an act says that only holds other statements: its time; its id points at what it holds."""
@@ -175,11 +197,24 @@ class Document(engine.Context):
 
     def linked(self, node: Node, *kinds: str) -> list[str]:
         """References to resources of these types that were made from an element with one of this element's ids."""
-        found = [reference for key in identifiers(node) for reference in self.by_id.get(key, ())]
+        found = [reference for key in identifiers(node)[:_FEW] for reference in self.by_id.get(key, ())[:_FEW]]
         return [reference for reference in dict.fromkeys(found) if reference.partition("/")[0] in kinds]
 
     def narrative(self, anchor: str) -> str | None:
-        """The text of the narrative element with this ID (`#id`), blanks folded."""
+        """The text of the narrative element with this ID (`#id`), blanks folded.
+
+        Entries may refer to one text again and again: beyond twice the document's size no more of it is repeated.
+        """
+        if anchor not in self._told:
+            self._told[anchor] = self._text_of(anchor)
+        found = self._told[anchor]
+        self._allowance -= len(found) if found else 0
+        if self._allowance < 0:
+            self.once("The entries refer to the narrative so often that not all of it is repeated in the resources.")
+            return None
+        return found
+
+    def _text_of(self, anchor: str) -> str | None:
         if self._narrative is None:
             texts = (text for section in self.sections for text in section.iterchildren(_TEXT))
             self._narrative = {key: node for text in texts for node in text.iter() if (key := node.get("ID"))}

@@ -20,6 +20,7 @@ from mappers.converters import decimal
 from profiles.canonical import DATA_ABSENT_REASON, DATA_ABSENT_REASON_EXTENSION, MBI, NPI, SSN, UCUM, UUID_SYSTEM
 
 _SAME = "The value is mapped in the unit that the document gives it first; a translation says the same in another."
+_MANY = 50
 Choice = tuple[str, Any]  # suffix of value[x] and its value
 
 _CODE = re.compile(r"\S+( \S+)*")
@@ -113,8 +114,8 @@ def concept(node: Node, document: Document) -> dict[str, Any] | None:
     for child in node:
         if child.tag == _TRANSLATION:
             other = coding(child, document)
-            if other and other not in codings:
-                codings.append(other)
+            if other:
+                _once(other, codings)
         elif child.tag == _ORIGINAL:
             spoken = spoken or text(child, document)
         else:
@@ -123,6 +124,12 @@ def concept(node: Node, document: Document) -> dict[str, Any] | None:
         spoken = spoken or " ".join((node.get("displayName") or "").split())
         return {"text": spoken} if spoken else None
     return {"coding": codings, "text": spoken} if spoken else {"coding": codings}
+
+
+def _once(other: dict[str, Any], codings: list[dict[str, Any]]) -> None:
+    """Adds a translation that is not there yet; of very many, the neighbours alone are compared (no quadratic time)."""
+    if other not in (codings if len(codings) < _MANY else codings[-_MANY:]):
+        codings.append(other)
 
 
 def original_text(node: Node, document: Document) -> str | None:

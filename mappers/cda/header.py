@@ -8,7 +8,7 @@ from binascii import b2a_base64
 from typing import Any
 
 from mappers.cda.claims import claim
-from mappers.cda.context import Document, Resource, codes, folded
+from mappers.cda.context import Document, Resource, codes, folded, says
 from mappers.cda.datatypes import attachment, concept, identifier, token
 from mappers.cda.encounters import encompassing
 from mappers.cda.parse import Node
@@ -21,6 +21,34 @@ _FORMATS = "urn:oid:1.3.6.1.4.1.19376.1.2.3"
 _PCP = "PCP"
 _CUSTODIAN = "assignedCustodian/representedCustodianOrganization"
 _RELATIVES = frozenset({"PRS", "NOK", "CAREGIVER", "AGNT", "ECON", "GUAR", "GUARD"})
+
+_MAPPED = frozenset(
+    [
+        "realmCode",
+        "typeId",
+        "templateId",
+        "id",
+        "code",
+        "title",
+        "effectiveTime",
+        "confidentialityCode",
+        "languageCode",
+        "setId",
+        "versionNumber",
+        "recordTarget",
+        "author",
+        "custodian",
+        "legalAuthenticator",
+        "authenticator",
+        "participant",
+        "inFulfillmentOf",
+        "documentationOf",
+        "relatedDocument",
+        "componentOf",
+        "component",
+    ]
+)
+_NO_RULE = "No rule maps this part of the header; the document itself is kept."
 
 Head = dict[str, list[Node]]
 
@@ -51,9 +79,19 @@ def participants(head: Head, patient: Resource, document: Document) -> None:
             found.append(practitioner(role, "associatedPerson", document=document))
         elif role.get("classCode") in _RELATIVES:
             related(role, "associatedPerson", document=document)
+        else:
+            document.leave(node, "left", reason="A participant who is neither PCP, relative nor carer is not mapped.")
     references = [{"reference": one} for one in dict.fromkeys(one for one in found if one)]
     if references:
         patient["generalPractitioner"] = references
+
+
+def account(head: Head, document: Document) -> None:
+    """Books the parts of the header that no resource carries (recipients, informants, data enterers, consents)."""
+    for name in sorted(head.keys() - _MAPPED):
+        for node in head[name]:
+            if says(node):
+                document.leave(node, "unknown", reason=_NO_RULE)
 
 
 def document_reference(data: bytes, head: Head, *, writers: list[str], keeper: str | None, document: Document) -> str:
@@ -110,11 +148,13 @@ def _describe(resource: Resource, head: Head, *, document: Document) -> None:
 
 def _signer(resource: Resource, head: Head, *, document: Document) -> None:
     for node in (*head.get("legalAuthenticator", ()), *head.get("authenticator", ())):
+        if "authenticator" in resource:
+            document.leave(node, "left", reason="DocumentReference has room for one who signed: the first is mapped.")
+            continue
         role = first("assignedEntity")(node)
         signer = practitioner(role, "assignedPerson", document=document) if role is not None else None
         if signer:
             resource["authenticator"] = {"reference": signer}
-            return
 
 
 def _relations(resource: Resource, head: Head, *, document: Document) -> None:

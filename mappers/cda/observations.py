@@ -42,6 +42,11 @@ def _claims() -> tuple[dict[tuple[str, str], str], frozenset[tuple[str, str]]]:
     return profiles | dict.fromkeys(scores, "pco-prom-score-observation"), scores
 
 
+def kind_of(code: str) -> str:
+    """The category of a plain observation in a section of this category: `survey` where that is none of its own."""
+    return code if code in _categories() else "survey"
+
+
 def category(code: str) -> dict[str, Any]:
     """The category CodeableConcept of a section's observations."""
     return {"coding": [{"system": _categories()[code], "code": code}]}
@@ -77,7 +82,12 @@ def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] 
     if node.get("negationInd") == "true":
         document.leave(node, "left", reason=_NEGATED)
         return None
+    booked, told = len(document.unmapped), len(document.issues)
     resource, kept = dialect.apply("observation", node, document=document, kind="Observation")
+    if loinc(resource) in document.panels:
+        del document.unmapped[booked:], document.issues[told:]
+        if document.is_scale(node, loinc(resource)):
+            return None
     if "code" not in resource:
         document.leave(node, "bad", reason=_NO_CODE)
         return None

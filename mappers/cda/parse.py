@@ -54,18 +54,24 @@ def read(document: bytes) -> tuple[Node | None, list[Issue]]:
     """
     if len(document) > MAX_BYTES:
         return None, [_fatal("too-long", "/", text=f"The document is larger than {MAX_BYTES} bytes; send it in parts.")]
+    data, issue = _readable(document)
+    return _parsed(data) if data is not None else (None, [issue] if issue else [])
+
+
+def _readable(document: bytes) -> tuple[bytes | None, Issue | None]:
+    """The document in UTF-8, without a document type declaration; or why not."""
     encoding = _encoding(document)
     if encoding is None:
-        return None, [_fatal("not-supported", "/", text="The encoding is not supported: send UTF-8.")]
+        return None, _fatal("not-supported", "/", text="The encoding is not supported: send UTF-8.")
     text, issue = _decoded(document, encoding)
     if text is None:
-        return None, [issue] if issue else []
+        return None, issue
     start = _PROLOG.match(text)
     place = start.end() if start else 0
     if text.startswith("<!", place) and not text.startswith("<!--", place):
         why = "A document type declaration is not allowed (entities, external files): remove it and send again."
-        return None, [_fatal("security", "/", text=why)]
-    return _parsed(document if encoding == "utf-8" else text.encode("utf-8"))
+        return None, _fatal("security", "/", text=why)
+    return document if encoding == "utf-8" else text.encode("utf-8"), None
 
 
 def _decoded(document: bytes, encoding: str) -> tuple[str | None, Issue | None]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from lxml import etree
+
 from mappers.cda.parse import HL7, SDTC, XSI, Node
 
 Each = Callable[[Any], list[Any]]
@@ -125,56 +127,57 @@ def inside(root: Node, name: str) -> list[Node]:
 
 def location(node: Node) -> str:
     """The place of an element as XPath, prefixes left out; a position stands where siblings share the name."""
-    return _location(node, {})
-
-
-def _location(node: Any, known: dict[Node, str]) -> str:
-    place = known.get(node)
-    if place is None:
-        parent = node.getparent()
-        if parent is None:
-            known[node] = place = "/" + node.tag.rpartition("}")[2]
-        else:
-            _number(parent, _location(parent, known), known)
-            place = known[node]
-    return place
-
-
-def _number(parent: Node, above: str, known: dict[Node, str]) -> None:
-    """Places all children of an element at once: asking one by one would count the same siblings again and again."""
-    groups: dict[str, list[Node]] = {}
-    for child in parent:
-        groups.setdefault(child.tag, []).append(child)
-    for tag, nodes in groups.items():
-        path = f"{above}/{tag.rpartition('}')[2]}"
-        if len(nodes) == 1:
-            known[nodes[0]] = path
-        else:
-            known.update((node, f"{path}[{index}]") for index, node in enumerate(nodes, 1))
+    return Places(node.getroottree().getroot()).of(node)
 
 
 class Places:
-    """`location` of one document's elements, remembered.
+    """`location` for one document.
 
-    lxml counts the siblings before an element each time it is asked, which is fast for a document of usual size; in one
-    with very many siblings (`large`) the children of an element are numbered once instead.
+    lxml counts the siblings before an element each time it is asked, which is fast for a document of usual size; in a
+    `large` one the children of an element that has very many are numbered once instead.
     """
 
     __slots__ = ("_known", "_large", "_path", "_root")
 
     def __init__(self, root: Node, *, large: bool = False) -> None:
-        self._known: dict[Node, str] = {}
+        self._known: dict[Node, str] = {}  # children of the wide elements
         self._large = large
-        self._root = f"/{root.tag.rpartition('}')[2]}/"
+        self._root = f"/{root.tag.rpartition('}')[2]}"
         self._path = root.getroottree().getelementpath
 
     def of(self, node: Node) -> str:
         """As `location`."""
-        place = self._known.get(node)
-        if place is None:
-            place = _location(node, self._known) if self._large else self._root + _plain(self._path(node))
-            self._known[node] = place
-        return place
+        if self._large:
+            return self._from_wide(node)
+        path = self._path(node)
+        return f"{self._root}/{_plain(path)}" if path != "." else self._root
+
+    def _from_wide(self, node: Node) -> str:
+        """From the nearest element above that has very many siblings, else from the root."""
+        top = node
+        while top not in self._known:
+            parent = top.getparent()
+            if parent is None:
+                break
+            if len(parent) > _WIDE:
+                self._number(parent)
+            else:
+                top = parent
+        above = self._known.get(top, self._root)
+        return above if top is node else f"{above}/{_plain(etree.ElementTree(top).getelementpath(node))}"
+
+    def _number(self, parent: Node) -> None:
+        above = self._from_wide(parent)
+        groups: dict[str, list[Node]] = {}
+        for child in parent:
+            groups.setdefault(child.tag, []).append(child)
+        for tag, nodes in groups.items():
+            path = f"{above}/{tag.rpartition('}')[2]}"
+            alone = len(nodes) == 1
+            self._known.update((one, path if alone else f"{path}[{index}]") for index, one in enumerate(nodes, 1))
+
+
+_WIDE = 1000
 
 
 def _plain(path: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mappers import engine
 from mappers.cda.allergies import allergy
-from mappers.cda.assessments import assessment, scales
+from mappers.cda.assessments import assessment, panels, scales
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, identifiers
 from mappers.cda.dialect import apply
@@ -18,7 +18,7 @@ from mappers.cda.encounters import encounter
 from mappers.cda.goals import Aim, goal, link
 from mappers.cda.medications import immunization, medication
 from mappers.cda.notes import note
-from mappers.cda.observations import inherit_time, plain
+from mappers.cda.observations import inherit_time, kind_of, plain
 from mappers.cda.parse import Node
 from mappers.cda.paths import grouped, inside, qualified
 from mappers.cda.people import author
@@ -69,6 +69,7 @@ class Body:
         self.document = document
         self.writers = writers
         self.scales = dict.fromkeys(scales(document.root)) if scaled else {}
+        document.panels, document.scale = panels(), assessment
         self.pressures: list[Reading] = []
         self.aims: list[Aim] = []
         self.outcomes: list[tuple[str, Kept]] = []
@@ -223,7 +224,7 @@ class Body:
             self._members(node, category)
             return
         kept: Kept = {}
-        reference = plain(node, self.document, kind=category or "survey", wanted=kept)
+        reference = plain(node, self.document, kind=kind_of(category), wanted=kept)
         if reference:
             self.outcomes.append((reference, kept))
 
@@ -237,7 +238,7 @@ class Body:
                     self.document.unread(inner)
                     continue
                 found: Kept = {}
-                reference = plain(inner, self.document, kind=category or "survey", wanted=found)
+                reference = plain(inner, self.document, kind=kind_of(category), wanted=found)
                 if reference:
                     self.outcomes.append((reference, found))
                     members.append(reference)

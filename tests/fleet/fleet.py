@@ -32,6 +32,7 @@ from server import settings
 from server.demo import messages
 from server.domain.submission import Submission, SubmissionState
 from server.initialise import initialise
+from server.store.base import Where
 from server.store.opening import open_store
 
 STANDIN = Path(__file__).resolve().parents[1] / "server" / "store" / "standin.py"
@@ -44,7 +45,7 @@ QUICK = {
     r"every_seconds = \[10, 30\]": "every_seconds = [0.5, 1.0]",
     r"(?ms)^\[mllp\].*?(?=^\[)": "",
 }
-FINISHED = {SubmissionState.APPLIED, SubmissionState.NEEDS_REVIEW}
+FINISHED = (SubmissionState.APPLIED, SubmissionState.NEEDS_REVIEW)
 
 
 @dataclass
@@ -310,16 +311,15 @@ async def all_finished(fleet: Fleet, count: int, *, seconds: float) -> list[Subm
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
-            found = list(await store.find(Submission))
-            if len(found) >= count and all(row.state in FINISHED for row in found):
+            if await store.count(Submission, Where("state", "in", FINISHED)) >= count:
                 report = await store.verify_audit()
                 assert report.broken_at is None, report
-                return found
+                return list(await store.find(Submission))
             fleet.watch()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
+        states = Counter(str(row.state) for row in await store.find(Submission))
     finally:
         await store.close()
-    states = Counter(str(row.state) for row in found)
     raise AssertionError(f"after {seconds} s: {dict(states)}; the logs are in {fleet.folder}")
 
 
@@ -377,7 +377,7 @@ def main() -> int:
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fleet-"))
     with fleet(folder, given.mongodb, lease=20.0) as started:
-        outcome = asyncio.run(run(started, given.submissions, between=given.seconds_between, seconds=600))
+        outcome = asyncio.run(run(started, given.submissions, between=given.seconds_between, seconds=1800))
     print(json.dumps(outcome.__dict__, indent=2))
     good = outcome.lost == outcome.duplicates == outcome.altered == 0
     if good:

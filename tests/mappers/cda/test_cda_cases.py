@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mappers.cda import convert
+from mappers.conversion import Source
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from silence import fingerprint, silent
@@ -40,3 +43,15 @@ def test_the_check_itself_finds_a_loss(case, monkeypatch):
 def test_places_and_ids_are_no_part_of_the_fingerprint(case, read):
     """The check compares what is said, not where it stands."""
     assert fingerprint(read("chart")) == fingerprint(read("chart"))
+
+
+def test_parts_of_the_header_that_nothing_carries_are_booked(case):
+    """Recipients, informants and second signatures are in the account, each with its place."""
+    signer = b"<legalAuthenticator><assignedEntity><id root='1.2' extension='a'/></assignedEntity></legalAuthenticator>"
+    other = signer.replace(b"legalAuthenticator", b"authenticator").replace(b"'a'", b"'b'")
+    person = b"<intendedRecipient><id root='1.2' extension='c'/></intendedRecipient>"
+    whom = b"<informationRecipient>" + person + b"</informationRecipient>"
+    data = case("care-plan").replace(b"<documentationOf>", signer + other + whom + b"<documentationOf>", 1)
+    conversion = convert(data, Source("0" * 64, "2026-02-03T04:05:06Z"))
+    booked = {one.location.rpartition("/")[2]: one.kind for one in conversion.unmapped}
+    assert (booked["authenticator"], booked["informationRecipient"]) == ("left", "unknown")

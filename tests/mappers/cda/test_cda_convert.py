@@ -356,6 +356,18 @@ def test_a_replacement_names_what_it_replaces(read):
     assert document["identifier"] == [{"system": "urn:oid:2.16.840.1.113883.3.9999.78", "value": "plan"}]
 
 
+def test_a_plain_observation_in_a_section_of_another_kind_is_a_survey(of):
+    """Found by 100,000 mutations: the section's category need not be one of observations."""
+    entry = (
+        '<entry><observation classCode="OBS" moodCode="EVN"><templateId root="2.16.840.1.113883.10.20.22.4.67"/>'
+        '<code code="54522-8" codeSystem="2.16.840.1.113883.6.1"/><value xsi:type="ST">walks</value>'
+        "</observation></entry>"
+    )
+    for section in ("11450-4", "75310-3", "46240-8", "99999-9"):
+        found = _of(of(section, entry), "Observation")[0]
+        assert found["category"][0]["coding"][0]["code"] == "survey"
+
+
 def test_two_like_rows_without_ids_stay_two(read):
     """Equal code, time and value, no id: the place tells them apart."""
     found = [one for one in _of(read("legacy"), "Observation") if one["code"]["coding"][0]["code"] == "4548-4"]

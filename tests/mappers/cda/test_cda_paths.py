@@ -1,6 +1,7 @@
 """The small path language means what XPath means."""
 
 import re
+from pathlib import Path
 
 import pytest
 from lxml import etree
@@ -9,7 +10,8 @@ from mappers import engine
 from mappers.cda import paths
 from mappers.cda.parse import read
 
-TABLES = ("patient", "observation", "report", "condition", "encounter", "goal", "request")
+FOLDER = Path(engine.__file__).parent / "cda" / "tables"
+TABLES = sorted(path.stem for path in FOLDER.glob("*.toml") if "[[row]]" in path.read_text("utf-8"))
 NAMES = {"c": "urn:hl7-org:v3", "sdtc": "urn:hl7-org:sdtc", "xsi": "http://www.w3.org/2001/XMLSchema-instance"}
 
 
