@@ -23,7 +23,7 @@ _SAME = "The value is mapped in the unit that the document gives it first; a tra
 _MANY = 50
 Choice = tuple[str, Any]  # suffix of value[x] and its value
 
-_CODE = re.compile(r"\S+( \S+)*")
+_CODE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+( [^\s\x00-\x1f\x7f-\x9f]+)*")
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URI_ROOT = "2.16.840.1.113883.4.873"  # the extension is a URI itself
@@ -203,7 +203,7 @@ def interval(node: Node, document: Document) -> Choice | None:
     start = quantity(low, document) if low is not None else None
     end = quantity(high, document) if high is not None else None
     if start and end and start["value"] != 0:
-        return "Range", {"low": start, "high": end}
+        return "Range", {"low": start, "high": end} if _ordered(start, end, document) else {"low": start}
     if end:
         return "Quantity", _compared(end, "<" if high.get("inclusive") == "false" else "<=")
     if start:
@@ -219,7 +219,18 @@ def limits(node: Node, document: Document) -> dict[str, Any] | None:
     """IVL_PQ and the like -> low and high of a Range or a reference range; bounds are never turned into comparators."""
     found = {name: first(name)(node) for name in ("low", "high")}
     values = {name: quantity(part, document) for name, part in found.items() if part is not None}
-    return {name: value for name, value in values.items() if value} or None
+    bounds = {name: value for name, value in values.items() if value}
+    if len(bounds) == 2 and not _ordered(bounds["low"], bounds["high"], document):
+        del bounds["high"]
+    return bounds or None
+
+
+def _ordered(low: dict[str, Any], high: dict[str, Any], document: Document) -> bool:
+    """Whether an interval of one unit does not end below its start (rng-2); that it does is said."""
+    wrong = low.get("unit") == high.get("unit") and low["value"] > high["value"]
+    if wrong:
+        document.warn("value", "The interval ends below its start: its end is left out.")
+    return not wrong
 
 
 def value(node: Node, document: Document) -> Choice | None:
