@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test-mongodb simulate-scale demo run test check bench crash fuzz lock clean
+.PHONY: test-mongodb demo-mongodb simulate-scale demo run test check bench crash fuzz lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/access-facade demo
@@ -31,6 +31,10 @@ crash: $(VENV)/.dev
 # 10,000 mutated inputs of each kind (HL7 v2, C-CDA, FHIR); FUZZ=100000 for more.
 fuzz: $(VENV)/.dev
 	FUZZ=$${FUZZ:-10000} $(BIN)/python -m pytest -q tests/fuzz
+
+# The demo with its store in MongoDB: an empty database of a replica set, or without URI the tests' stand-in.
+demo-mongodb: $(VENV)/.dev
+	$(if $(URI),,$(BIN)/python tests/server/store/on_standin.py) $(BIN)/access-facade demo --store '$(or $(URI),STANDIN)'
 
 # The contract of the store and the fleet against a real MongoDB replica set, such as
 # make test-mongodb URI='mongodb://127.0.0.1:27017/?replicaSet=rs0'. It makes databases test_... and fleet_... of its own.

@@ -106,6 +106,7 @@ def database(run: Path, *, standin: bool) -> tuple[Process, str]:
     if mongod is None:
         sys.exit("mongod is not installed: name a replica set with --mongodb URL, or try it with --standin")
     command = [mongod, "--replSet=rs0", "--bind_ip=127.0.0.1", f"--port={MONGODB_PORT}", f"--dbpath={folder}"]
+    command.append("--setParameter=transactionLifetimeLimitSeconds=10")
     return Process("mongodb", command), f"mongodb://127.0.0.1:{MONGODB_PORT}/access_facade?replicaSet=rs0"
 
 

@@ -26,8 +26,7 @@ from profiles.tree import Node, Profile, profile
 
 _FEW = 3  # a choice of so many types is asked for one by one
 
-_made: dict[str, Accepts] = {}
-library.when_selected(_made.clear)
+_made: dict[str, Accepts] = library.kept({})
 
 
 def accepts_profile(url: str) -> Accepts:

@@ -1,8 +1,9 @@
 """The packaged definitions, and those that an operator loaded: read once, by URL.
 
 `r4` and `us-core-6.1.0` hold tables that `profiles.tables` derived; `access-VERSION` and `pco-1.0.0` hold our own
-StructureDefinition, ValueSet and CodeSystem JSON. Which version of the ACCESS guide a process checks against, and which
-loaded packages come before the built-in tables, is said once by `select`.
+StructureDefinition, ValueSet and CodeSystem JSON. Which loaded packages come before the built-in tables is said once by
+`select`. Which version of the ACCESS guide holds is said by each check; `turn_to` puts what was made of it in place. A
+check runs to its end before the next one may turn to another version: one thread at a time.
 """
 
 import json
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, ParamSpec, TypeVar, cast
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 from profiles.canonical import FHIR_BASE, unversioned
 
 Json = dict[str, Any]
-_P = ParamSpec("_P")
+_K = TypeVar("_K")
 _R = TypeVar("_R")
 
 ACCESS_VERSION = "0.9.12"
@@ -36,19 +38,41 @@ class _Selection:
 
 
 _selection = _Selection(ACCESS_VERSION, ())
-_forget: list[Callable[[], None]] = []
+_kept: list[dict[Any, Any]] = []  # all that was made of the definitions selected now
+_aside: dict[str, list[dict[Any, Any]]] = {}  # the same for the other versions of the guide that were asked for
 
 
-def per_selection(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A cache that is emptied when other definitions are selected. Arguments have to be hashable."""
-    cached = lru_cache(maxsize=_MANY)(function)
-    _forget.append(cached.cache_clear)
-    return cast("Callable[_P, _R]", cached)
+def kept(made: dict[_K, _R]) -> dict[_K, _R]:
+    """Registers a cache: it is emptied when packages are selected, and holds one version of the guide at a time."""
+    _kept.append(made)
+    return made
 
 
-def when_selected(forget: Callable[[], None]) -> None:
-    """Registers what empties a cache of another kind."""
-    _forget.append(forget)
+class _Made(dict[_K, _R]):
+    """What a function gave, by its one argument. Looked up in C, like `lru_cache`."""
+
+    def __init__(self, function: Callable[[_K], _R]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, key: _K) -> _R:
+        if len(self) >= _MANY:
+            self.clear()
+        made = self[key] = self._function(key)
+        return made
+
+
+def per_selection(function: Callable[[_K], _R]) -> Callable[[_K], _R]:
+    """A cache for a function of one hashable argument that reads the definitions."""
+    made = _Made(function)
+    kept(made)
+    return made.__getitem__
+
+
+def _once(function: Callable[[], _R]) -> Callable[[], _R]:
+    """The same for a function without an argument."""
+    made = per_selection(lambda _: function())
+    return lambda: made(None)
 
 
 def access_versions() -> tuple[str, ...]:
@@ -57,22 +81,38 @@ def access_versions() -> tuple[str, ...]:
     return tuple(sorted(name.removeprefix("access-") for name in names if name.startswith("access-")))
 
 
-def select(*, access: str = ACCESS_VERSION, loaded: Sequence[Traversable] = ()) -> None:
-    """Says for this process which definitions hold; to be called before the first check, or between two.
+def select(*, loaded: Sequence[Traversable] = ()) -> None:
+    """Says for this process which loaded packages hold; to be called before the first check, or between two.
 
-    Shape: `access` is a version of the guide; `loaded` are folders that `profiles.packages.load_package` wrote. What
-    they define takes the place of the built-in definition with the same URL; of two, the later one wins.
-    Raises: UnknownGuide for a version or a folder that is not there.
+    Shape: `loaded` are folders that `profiles.packages.load_package` wrote. What they define takes the place of the
+    built-in definition with the same URL; of two, the later one wins.
+    Raises: UnknownGuide for a folder that is not there.
     """
     global _selection
-    if access not in access_versions():
-        raise UnknownGuide(f"ACCESS guide {access} is not packaged; there are {', '.join(access_versions())}.")
     for folder in loaded:
         if not (folder / "profiles.json").is_file():
             raise UnknownGuide(f"{folder.name} is no folder of loaded definitions; load the package again.")
-    _selection = _Selection(access, tuple(loaded))
-    for forget in _forget:
-        forget()
+    _selection = _Selection(ACCESS_VERSION, tuple(loaded))
+    _aside.clear()
+    for made in _kept:
+        made.clear()
+
+
+def turn_to(access: str) -> None:
+    """Has that version of the ACCESS guide hold from now on; what was made of another one is kept for its next turn.
+
+    Nothing to do is a comparison; a change costs some 0.1 ms. Raises: UnknownGuide.
+    """
+    global _selection
+    if access == _selection.access:
+        return
+    if access not in access_versions():
+        raise UnknownGuide(f"ACCESS guide {access} is not packaged; there are {', '.join(access_versions())}.")
+    _aside[_selection.access] = [dict(made) for made in _kept]
+    for made, before in zip_longest(_kept, _aside.pop(access, [])):
+        made.clear()
+        made.update(before or {})
+    _selection = _Selection(access, _selection.loaded)
 
 
 def guide_folder(name: str) -> Traversable:
@@ -117,7 +157,7 @@ def rules() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-@per_selection
+@_once
 def profiles() -> dict[str, Json]:
     """Every profile's differential, by URL without version."""
     found = {entry["url"]: entry for folder in _TABLES for entry in _read(folder, "profiles.json")}
@@ -125,7 +165,7 @@ def profiles() -> dict[str, Json]:
     return found | {entry["url"]: entry for table in _loaded("profiles.json") for entry in table}
 
 
-@per_selection
+@_once
 def value_sets() -> dict[str, dict[str, list[str]]]:
     """The enumerated value sets of the tables: `{url: {system: [code]}}`."""
     r4, us_core = (_read(folder, "valuesets.json") for folder in _TABLES)
@@ -134,13 +174,13 @@ def value_sets() -> dict[str, dict[str, list[str]]]:
     return found  # what base R4 is bound to stays as it is: its checks are made once
 
 
-@per_selection
+@_once
 def guide_value_sets() -> dict[str, Json]:
     """Our own ValueSet resources, by URL."""
     return {entry["url"]: entry for entry in _of_guides("ValueSet")}
 
 
-@per_selection
+@_once
 def guide_code_systems() -> dict[str, Json]:
     """Our own CodeSystem resources, by URL."""
     return {entry["url"]: entry for entry in _of_guides("CodeSystem")}

@@ -14,25 +14,29 @@ from profiles.run import Run
 Json = dict[str, Any]
 
 
-def validate(resource: dict[str, Any], *profiles: str) -> list[Issue]:
+def validate(resource: dict[str, Any], *profiles: str, guide: str = library.ACCESS_VERSION) -> list[Issue]:
     """Base R4 and every known profile that the resource, or one inside it, claims; and the profiles named.
 
-    Shape: plain FHIR JSON as `profiles.fhir_json.parse` gives it. An inner resource comes before the one that holds it,
-    each resource's structure before its profiles; locations are FHIRPath from the root. A profile that is not known is
-    an information issue. Raises: nothing, whatever the JSON holds.
+    Shape: plain FHIR JSON as `profiles.fhir_json.parse` gives it; `guide` is the ACCESS guide's version to check by,
+    one of `library.access_versions()`. An inner resource comes before the one that holds it, each resource's structure
+    before its profiles; locations are FHIRPath from the root. A profile that is not known is an information issue.
+    Raises: nothing, whatever the JSON holds; UnknownGuide for a version that is not here.
     """
+    library.turn_to(guide)
     run = Run(profiles)
     structure.check_root(resource, run)
     return list(dict.fromkeys(run.issues)) if run.issues else []
 
 
-def prepare() -> None:
-    """Compiles every profile and what they stand on, so that the first caller does not wait (a third of a second)."""
-    for url, definition in library.profiles().items():
-        profile_check(url)
-        structure.type_check(definition["type"])
-        accepts(definition["type"])
-        accepts_profile(url)
+def prepare(*guides: str) -> None:
+    """Compiles every profile and what they stand on, so that no caller has to wait (a third of a second each)."""
+    for guide in guides or (library.ACCESS_VERSION,):
+        library.turn_to(guide)
+        for url, definition in library.profiles().items():
+            profile_check(url)
+            structure.type_check(definition["type"])
+            accepts(definition["type"])
+            accepts_profile(url)
 
 
 def _check_profiles(value: Json, place: Place, run: Run) -> None:

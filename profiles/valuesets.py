@@ -35,12 +35,13 @@ def _listed(include: dict[str, Any]) -> list[str]:
     return [concept["code"] for concept in library.guide_code_systems()[include["system"]]["concept"]]
 
 
-def contains(value_set_url: str, system: str, code: str) -> bool | None:
-    """Whether the value set has the code; None when the value set is not known here.
+def contains(value_set_url: str, system: str, code: str, *, guide: str = library.ACCESS_VERSION) -> bool | None:
+    """Whether the value set has the code in that version of the ACCESS guide; None when the set is not known here.
 
     Shape: the URL may carry a version, which is not compared. An ICD-10-CM root holds every code that starts with it,
     because that hierarchy follows the code text.
     """
+    library.turn_to(guide)
     members = _members(unversioned(value_set_url))
     if members is None:
         return None

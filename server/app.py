@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -24,7 +25,7 @@ from server.intake import bundle, cda, cms_operations, convert, hl7v2, rest, sea
 from server.intake.mllp import listen
 from server.intake.subscription import topics
 from server.metrics import MetricsMiddleware, exposition
-from server.outcomes import EXCEPTION_HANDLERS, FhirResponse, OutcomeMiddleware
+from server.outcomes import Application, Endpoint, FhirResponse, OutcomeMiddleware
 from server.settings import Settings
 from server.store.base import Where
 from server.wiring import wired
@@ -46,10 +47,9 @@ def create_app(settings: Settings, *, work: bool, wiring: Wiring = wired) -> Sta
                 yield
                 app.state.ready = False
 
-    app: Starlette = Starlette(
+    app: Starlette = Application(
         routes=_routes(),
         lifespan=lifespan,
-        exception_handlers=EXCEPTION_HANDLERS,
         middleware=[
             Middleware(OutcomeMiddleware),
             Middleware(MetricsMiddleware),
@@ -59,6 +59,15 @@ def create_app(settings: Settings, *, work: bool, wiring: Wiring = wired) -> Sta
     app.state.settings = settings
     app.state.ready = False
     return app
+
+
+class _TypeName(StringConvertor):
+    """The part of an address that may name a resource type; `$convert-data` and the like do not."""
+
+    regex = "[A-Za-z]+"
+
+
+register_url_convertor("type", _TypeName())
 
 
 def _authenticate(app: Starlette, header: str | None) -> Caller:
@@ -99,35 +108,36 @@ def _routes() -> list[Route]:
     """Every address of the contract, the special before the general; the busiest first: they are tried in order."""
     get, post, put = ["GET"], ["POST"], ["PUT"]
     operations = "/fhir/access/Patient"
-    return [
-        Route("/fhir/$convert-data", convert.door, methods=post),
-        Route("/fhir/$validate", validation.door, methods=post),
-        Route("/fhir/{type}", rest.create, methods=post),
-        Route("/fhir/metadata", metadata, methods=get),
-        Route("/fhir/.well-known/smart-configuration", smart_configuration, methods=get),
-        Route("/.well-known/smart-configuration", smart_configuration, methods=get),
-        Route("/openapi.json", openapi_document, methods=get),
-        Route("/auth/token", token, methods=post),
-        Route("/participants/{entity_id}/jwks.json", participant_jwks, methods=get),
-        Route("/healthz", healthz, methods=get),
-        Route("/readyz", readyz, methods=get),
-        Route("/metrics", metrics, methods=get),
-        Route("/hl7v2", hl7v2.door, methods=post),
-        Route("/cda", cda.door, methods=post),
-        Route("/fhir", bundle.door, methods=post),
-        Route("/fhir/", bundle.door, methods=post),
-        Route(operations + "/$submission-status/{id}", cms_operations.submission_status, methods=get),
-        Route(operations + "/{operation}", cms_operations.submit, methods=post),
-        Route("/fhir/{type}/$validate", validation.door, methods=post),
-        Route("/fhir/Subscription/$status", subscription_status.door, methods=get),
-        Route("/fhir/Subscription/{id}/$status", subscription_status.door, methods=get),
-        Route("/fhir/Subscription/{id}/$events", subscription_events.door, methods=get),
-        Route("/fhir/{type}/_search", search.search, methods=post),
-        Route("/fhir/{type}", search.search, methods=get),
-        Route("/fhir/{type}/{id}", rest.read, methods=get),
-        Route("/fhir/{type}/{id}", rest.update, methods=put),
-        Route("/fhir/{type}/{id}/_history/{vid}", rest.vread, methods=get),
+    table = [
+        ("/fhir/{type:type}", rest.create, post),
+        ("/fhir/$convert-data", convert.door, post),
+        ("/fhir/$validate", validation.door, post),
+        ("/fhir/metadata", metadata, get),
+        ("/fhir/.well-known/smart-configuration", smart_configuration, get),
+        ("/.well-known/smart-configuration", smart_configuration, get),
+        ("/openapi.json", openapi_document, get),
+        ("/auth/token", token, post),
+        ("/participants/{entity_id}/jwks.json", participant_jwks, get),
+        ("/healthz", healthz, get),
+        ("/readyz", readyz, get),
+        ("/metrics", metrics, get),
+        ("/hl7v2", hl7v2.door, post),
+        ("/cda", cda.door, post),
+        ("/fhir", bundle.door, post),
+        ("/fhir/", bundle.door, post),
+        (operations + "/$submission-status/{id}", cms_operations.submission_status, get),
+        (operations + "/{operation}", cms_operations.submit, post),
+        ("/fhir/{type:type}/$validate", validation.door, post),
+        ("/fhir/Subscription/$status", subscription_status.door, get),
+        ("/fhir/Subscription/{id}/$status", subscription_status.door, get),
+        ("/fhir/Subscription/{id}/$events", subscription_events.door, get),
+        ("/fhir/{type:type}/_search", search.search, post),
+        ("/fhir/{type:type}", search.search, get),
+        ("/fhir/{type:type}/{id}", rest.read, get),
+        ("/fhir/{type:type}/{id}", rest.update, put),
+        ("/fhir/{type:type}/{id}/_history/{vid}", rest.vread, get),
     ]
+    return [Route(path, Endpoint(door), methods=methods) for path, door, methods in table]
 
 
 async def metadata(request: Request) -> Response:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from profiles import fhir_json
+from profiles import fhir_json, library
 from server import cli_records, cli_store, logs
 from server.context import Context
 from server.terminal import Config, Json, console
@@ -91,6 +91,7 @@ def worker(config: Config = None) -> None:
     """The worker alone; several may run against one store."""
     import signal
 
+    signal.signal(signal.SIGTERM, _leave)  # until the worker is there to finish what it holds
     from server.worker import Worker
 
     async def work(context: Context) -> None:
@@ -100,6 +101,10 @@ def worker(config: Config = None) -> None:
         await running.run()
 
     _with_context(config, work)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
 
 
 @app.command()
@@ -132,12 +137,13 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the folder and the processes for a look.")] = False,
     json_: Json = False,
     svg: Annotated[Path | None, typer.Option("--svg", help="Draw the timeline into this file.")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="An empty store, instead of SQLite.")] = None,
 ) -> None:
     """A whole care year through real processes and real sockets on a simulated clock."""
     from server.demo import story
 
     with _plain_errors():
-        raise typer.Exit(story.play(track=track, keep=keep, json_output=json_, svg=svg))
+        raise typer.Exit(story.play(track=track, keep=keep, json_output=json_, svg=svg, store=store))
 
 
 @app.command()
@@ -190,13 +196,18 @@ def _show_conversion(result: dict[str, Any]) -> None:
 
 @app.command()
 def validate(
-    files: list[Path], profile: Annotated[list[str] | None, typer.Option()] = None, json_: Json = False
+    files: list[Path],
+    profile: Annotated[list[str] | None, typer.Option()] = None,
+    guide: Annotated[str, typer.Option(help="The version of CMS's guide.")] = library.ACCESS_VERSION,
+    json_: Json = False,
 ) -> None:
     """Checks resources against base R4, the profiles they claim, and those named. Exit 1 on any error."""
     from server.intake.validation import checked
     from server.outcomes import outcome
 
-    found = {path: checked(_bytes(path), *(profile or [])) for path in files}
+    if guide not in library.access_versions():
+        _fail(f"The guide {guide} is not packaged here; there are {', '.join(library.access_versions())}.")
+    found = {path: checked(_bytes(path), *(profile or []), guide=guide) for path in files}
     if json_:
         _print_json({"files": [{"file": str(path), "outcome": outcome(issues)} for path, issues in found.items()]})
     else:

@@ -22,6 +22,7 @@ from server.store.crypto import generate_master_key
 CONFIG = "access-facade.toml"
 SANDBOX_CONFIG = "sandbox.toml"
 MAILBOX = "mail"
+STORE = "sqlite:///access.db"
 SMTP_OFFSET = 2  # the SMTP sink of a demo listens two ports above the sandbox
 READER = "system/*.rs system/Subscription.cruds"
 WRITER = "system/*.cruds access/submit"
@@ -90,7 +91,13 @@ class _Template(string.Template):
 
 
 def initialise(
-    directory: Path, *, demo: bool, facade_port: int = 8080, sandbox_port: int = 8090, mllp_port: int = 2575
+    directory: Path,
+    *,
+    demo: bool,
+    facade_port: int = 8080,
+    sandbox_port: int = 8090,
+    mllp_port: int = 2575,
+    store: str | None = None,
 ) -> InitResult:
     """Makes the files. Raises BadConfiguration, before anything is written, if one of them is there already."""
     organizations = (ORGANIZATION, OTHER) if demo else (ORGANIZATION,)
@@ -104,6 +111,7 @@ def initialise(
         "facade": f"http://127.0.0.1:{facade_port}",
         "facade_port": facade_port,
         "mllp_port": mllp_port,
+        "store": store or STORE,
         "smtp_port": sandbox_port + SMTP_OFFSET,
         "cms_url": f"http://127.0.0.1:{sandbox_port}" if demo else "https://fill-in.cms.example",
         "clock": f"http://127.0.0.1:{sandbox_port}/sandbox/clock" if demo else "system",

@@ -1,22 +1,23 @@
 """Exceptions and Issues become HTTP answers here, and nowhere else: every 4xx and 5xx carries an OperationOutcome.
 
-Wiring: `Starlette(middleware=[Middleware(OutcomeMiddleware), ...], exception_handlers=EXCEPTION_HANDLERS)`. The
-handlers are for the framework's own errors (no such route, wrong method), which it would answer in plain text.
+Wiring: an `Application` whose outermost layer is `OutcomeMiddleware` and whose routes lead to an `Endpoint` each. It
+answers the framework's own errors (no such route, wrong method) too.
 Nothing that is answered repeats a value of the request.
 Source: FHIR R4, OperationOutcome; RESTful API, section "Service Base URL, errors".
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any, NamedTuple
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from profiles import fhir_json
 from profiles.issue import Issue, Severity, error
@@ -193,13 +194,29 @@ def respond(exc: BaseException, *, accept: str = "", request_id: str = "") -> Fh
     return FhirResponse(outcome(answer.issues), answer.status, answer.headers, accept=accept)
 
 
-async def _handle(request: Request, exc: Exception) -> Response:
-    _log(exc, request_id_of(request.scope))
-    return respond(exc, accept=request.headers.get("accept", ""), request_id=request_id_of(request.scope))
+class Application(Starlette):
+    """Starlette without its own two layers for errors: what is raised goes up to OutcomeMiddleware."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Our layers around the routes, and nothing else: each costs a call in and out of every request."""
+        app: ASGIApp = self.router
+        for layer, arguments, options in reversed(self.user_middleware):
+            app = layer(app, *arguments, **options)
+        return app
 
 
-# For `Starlette(exception_handlers=...)`: without it the framework answers its own errors in plain text.
-EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {HTTPException: _handle}
+class Endpoint:
+    """A function of a Request that returns a Response, as an ASGI application: what it raises is answered above."""
+
+    __slots__ = ("_door",)
+
+    def __init__(self, door: Callable[[Request], Awaitable[Response]]) -> None:
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs one request."""
+        response = await self._door(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def request_id_of(scope: Scope) -> str:

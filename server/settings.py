@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from profiles.library import ACCESS_VERSION, access_versions
 from server.domain.errors import BadConfiguration
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class Participant:
     payer_id: str
     cms: CmsEndpoint
     author: Author
+    guide: str = ACCESS_VERSION  # the version of CMS's guide that its requests are checked against
     tracks: tuple[str, ...] = ("eCKM", "CKM", "MSK", "BH")
     reporting: str = "review"
     time_zone: str = "America/New_York"
@@ -98,14 +100,22 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Mllp:
-    """The HL7 v2 listener. What comes in belongs to `participant` and is audited as `client_id`."""
+    """The HL7 v2 listener. What comes in belongs to `participant` and is audited as `client_id`.
+
+    With a certificate and its key it speaks TLS only; with `client_ca_file` the peer must show a certificate as well.
+    """
 
     participant: str
     port: int = 2575
     host: str = "127.0.0.1"
     client_id: str = "mllp"
     max_bytes: int = 10 * 1024 * 1024
+    max_connections: int = 2000
     idle_seconds: float = 60.0
+    frame_seconds: float = 30.0  # from a frame's first byte to its last; for the peer to take an answer
+    certificate_file: Path | None = None  # PEM, the chain included
+    private_key_file: Path | None = None  # PEM, not encrypted
+    client_ca_file: Path | None = None  # PEM: who signs the peers' certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +282,7 @@ def _mllp(table: dict[str, Any], here: Path, participants: Mapping[str, Particip
 
 def _check(settings: Settings) -> None:
     _one_of("reporting", [p.reporting for p in settings.participants.values()], frozenset({"review", "automatic"}))
+    _one_of("guide", [p.guide for p in settings.participants.values()], frozenset(access_versions()))
     _one_of("auth_method", [p.cms.auth_method for p in settings.participants.values()], AUTH_METHODS)
     endpoints = [p.cms for p in settings.participants.values()]
     _one_of("auth_order", [m for cms in endpoints for m in cms.auth_order], AUTH_METHODS - {"auto"})

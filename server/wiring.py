@@ -25,7 +25,8 @@ from server.store.opening import open_store
 async def wired(settings: Settings) -> AsyncIterator[Context]:
     """The context of one process; closed in order when the block ends."""
     _own_definitions(settings)
-    prepare()  # compiles the checks, so that the first request does not wait for it
+    guides = {participant.guide: None for participant in settings.participants.values()}
+    prepare(*guides)  # compiles the checks, so that the first request does not wait for it
     _settle_memory()
     store = open_store(settings.store_url, settings.key_file)
     clock: Clock = SystemClock() if settings.clock_url is None else SandboxClock(settings.clock_url)

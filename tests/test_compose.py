@@ -17,6 +17,7 @@ from sandbox import settings as sandbox_settings
 from server import settings
 from server.cli import app as cli_app
 from server.initialise import initialise
+from server.store.mongodb import transactions
 from server.store.mongodb.address import read_address
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +125,14 @@ def test_the_database_is_not_open_to_others() -> None:
     assert SERVICES["mongodb"]["secrets"] == ["mongodb.keyfile"]
 
 
+def test_a_transaction_left_open_bars_nobody_for_long() -> None:
+    """The server ends it before those who wait for its rows give up (docs/scaling.md)."""
+    name = "--setParameter=transactionLifetimeLimitSeconds="
+    (seconds,) = [each.removeprefix(name) for each in SERVICES["mongodb"]["command"] if each.startswith(name)]
+    assert int(seconds) < transactions.SECONDS
+    assert f"{name}{seconds}" in (ROOT / "docker" / "processes.py").read_text("utf-8")
+
+
 def test_what_is_written_survives_the_containers() -> None:
     """Data are in named volumes."""
     folder = next(each.partition("=")[2] for each in SERVICES["mongodb"]["command"] if each.startswith("--dbpath="))
@@ -171,6 +180,16 @@ def test_sandbox_knows_the_participant_and_its_client() -> None:
     cms = settings.load(CONFIG).participant("ACCES12345").cms
     client = sandbox_settings.load(SANDBOX_CONFIG).clients[cms.client_id]
     assert client.entity_id == "ACCES12345"
+
+
+def test_the_stand_in_is_asked_without_more_ado(tmp_path: Path) -> None:
+    """A first `$align` goes through as it does with `init --demo`: no Consent has to be on record before."""
+    demo = settings.load(initialise(tmp_path / "demo", demo=True).config).participant("ACCES12345")
+    ours = settings.load(CONFIG).participant("ACCES12345")
+    assert (ours.disclosure_required, ours.switch_consent_required) == (False, False)
+    assert (ours.disclosure_required, ours.switch_consent_required) == (
+        demo.disclosure_required, demo.switch_consent_required,
+    )  # fmt: skip
 
 
 def test_mounted_configurations_are_there() -> None:

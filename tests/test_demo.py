@@ -11,16 +11,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SECONDS = 240  # for a busy machine: undisturbed it takes about 35
 EVERY = 4.0  # seconds between two kills
 KILLS = 12
 
 
-def _started(folder: Path) -> subprocess.Popen[bytes]:
+ON_STANDIN = Path(__file__).parent / "server" / "store" / "on_standin.py"
+DEMO = (sys.executable, "-m", "server.cli", "demo", "--json")
+COMMANDS = {"sqlite": DEMO, "mongodb": (sys.executable, str(ON_STANDIN), *DEMO, "--store", "STANDIN")}
+
+
+def _started(folder: Path, store: str = "sqlite") -> subprocess.Popen[bytes]:
     """`access-facade demo --json`, its temporary files in a folder of the test's own."""
     with (folder / "stderr").open("wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "server.cli", "demo", "--json"],
+            COMMANDS[store],
             stdout=subprocess.PIPE,
             stderr=said,
             env={**os.environ, "TMPDIR": str(folder)},
@@ -43,9 +50,10 @@ def _ended(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_year_ends_as_it_must(tmp_path: Path) -> None:
-    """Exit 0, every line of the closing count is good, nothing is left behind."""
-    content = _ended(_started(tmp_path), tmp_path)
+@pytest.mark.parametrize("store", COMMANDS)
+def test_the_year_ends_as_it_must(tmp_path: Path, store: str) -> None:
+    """Exit 0, every line of the closing count is good, nothing is left behind; on either store engine."""
+    content = _ended(_started(tmp_path, store), tmp_path)
     summary = {what.partition(" (")[0]: result for what, result, _ in content["summary"]}
     assert summary["lost"] == summary["sent twice"] == summary["open submissions"] == "0"
     assert [path.name for path in tmp_path.iterdir()] == ["stderr"]

@@ -192,7 +192,7 @@ FULL: dict[str, Any] = {
 OTHER = {  # values that are not the default, where one can not be made from it
     "base_url": "https://other.example", "store.url": "sqlite:////other.db", "store.key_file": "other.key",
     "coordination.subscriber_hosts": ["pcp.example"], "participant.tracks": ["BH"],
-    "participant.reporting": "automatic",
+    "participant.reporting": "automatic", "participant.guide": "0.9.13",
     "participant.time_zone": "America/Chicago", "participant.cms.auth_method": "private_key_jwt", "client.role": "pcp",
     "mllp.participant": "ACCES12345", "client.participant": "ACCES12345",
     "participant.entity_id": "ACCES12345", "participant.cms.auth_order": ["private_key_jwt"],
@@ -249,8 +249,11 @@ def _with(key: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", sorted(set(KEYS) - {"clock.source"}))
-def test_every_documented_key_is_read_from_where_the_page_says(key: str, tmp_path: Path) -> None:
+def test_every_documented_key_is_read_from_where_the_page_says(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that is written as the page names it changes the setting of that name."""
+    monkeypatch.setattr(settings, "access_versions", lambda: ("0.9.12", "0.9.13"))
     value = _other(key)
     file = tmp_path / "access-facade.toml"
     file.write_text(_written(_with(key, value)), "utf-8")

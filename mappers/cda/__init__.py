@@ -9,7 +9,7 @@ from mappers.cda import parse, plans
 from mappers.cda.assessments import may_hold
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
-from mappers.cda.header import account, authors, custodian, document_reference, participants
+from mappers.cda.header import account, authors, complete, custodian, document_reference, participants
 from mappers.cda.paths import grouped, location
 from mappers.cda.patient import patient
 from mappers.cda.sections import Body
@@ -49,14 +49,16 @@ def _read(reading: Document, person: Resource, *, data: bytes) -> Conversion:
     claim(person, "us-core-patient")
     about = document_reference(data, head, writers=writers, keeper=keeper, document=reading)
     account(head, reading)
-    header = [reading.patient_reference, *reading.entry_targets]
+    header = [reading.subject["reference"], *reading.entry_targets]
     body = Body(reading, writers, scaled=may_hold(data))
     body.read()
     reading.entry_targets = []
     plans.care_plan(reading)
     body.written.setdefault((writers or [""])[0], []).extend([*header, *reading.entry_targets])
+    reading.done()
+    complete(about, data)
     provenance = [
-        _provenance(who, made, about=about, reading=reading, keeper=keeper)
+        _provenance(who, made, about=about.reference, reading=reading, keeper=keeper)
         for who, made in body.written.items()
         if made
     ]
@@ -71,7 +73,7 @@ def _read(reading: Document, person: Resource, *, data: bytes) -> Conversion:
 
 def _provenance(who: str, made: list[str], *, about: str, reading: Document, keeper: str | None) -> Resource:
     """Who wrote what, and the bytes that it was read from."""
-    targets = [{"reference": one} for one in dict.fromkeys(made)]
+    targets = [reading.refer(one) for one in dict.fromkeys(made)]
     urn = f"urn:sha256:{reading.source.sha256}"
     resource: Resource = {"resourceType": "Provenance", "id": resource_id("Provenance", urn, who)}
     agents = [_agent(PROVENANCE_PARTICIPANT, "author", who=who, keeper=keeper)] if who else []

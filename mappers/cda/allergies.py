@@ -39,7 +39,7 @@ def allergy(node: Node, document: Document) -> list[str]:
         if found is not None:
             made.append(found)
             for key in identifiers(node):
-                document.by_id.setdefault(key, []).append(found)
+                document.means(key, found)
     if not inner:
         document.leave(node, "bad", reason="The concern holds no allergy observation: there is nothing to map.")
     return made
@@ -67,7 +67,7 @@ def _one(node: Node, act: Node | None, *, document: Document, severity: list[Nod
             document.at(node).inform("The allergy has no status: it is taken as active, for FHIR wants one (ait-1).")
         status = stated or "active"
         resource["clinicalStatus"] = {"coding": [{"system": ALLERGY_CLINICAL, "code": status}]}
-    resource["patient"] = {"reference": document.patient_reference}
+    resource["patient"] = document.subject
     record(resource, kept, act=act, document=document)
     reactions = _reactions(kept, severity or [], document=document)
     if reactions:

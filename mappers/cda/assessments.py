@@ -103,7 +103,7 @@ def _whole(panel: Resource, kept: Kept, *, document: Document) -> None:
     """What every Observation of a scale has."""
     panel.setdefault("status", "unknown")
     panel["category"] = [category("survey")]
-    panel["subject"] = {"reference": document.patient_reference}
+    panel["subject"] = document.subject
     people = [{"reference": one} for one in writers(kept, document) if one.partition("/")[0] in PERFORMERS]
     if people:
         panel["performer"] = people
@@ -137,7 +137,7 @@ def _response(panel: Resource, kept: Kept, *, node: Node, answers: list[Node], d
     if code and _LOINC_CODE.fullmatch(code):
         resource["questionnaire"] = f"{_LOINC_FORM}{code}"
     resource["status"] = "completed" if panel.get("status") == "final" else "in-progress"
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     when = panel.get("effectiveDateTime") or _latest(answers, document)
     if when:
         resource["authored"] = when

@@ -192,11 +192,12 @@ def claim(resource: Resource, *profiles: str) -> str | None:
             if not demand(resource):
                 break
         else:
-            resource.setdefault("meta", {})["profile"] = [_canonical(name)]
+            resource.setdefault("meta", {})["profile"] = _canonical(name)
             return name
     return None
 
 
 @cache
-def _canonical(name: str) -> str:
-    return PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)
+def _canonical(name: str) -> list[str]:
+    """meta.profile: one list for all resources, not to be changed."""
+    return [PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)]

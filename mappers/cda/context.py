@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from lxml import etree
+
 from mappers import engine
 from mappers.cda.parse import HL7, Node
 from mappers.cda.paths import Places, each, first
@@ -26,6 +28,9 @@ _LARGE = 256 * 1024  # bytes
 _AT_LEAST = 1_000_000
 _FEW = 20  # an id that more entries bear points at none of them
 _SECTION, _TEXT = f"{_V3}section", f"{_V3}text"
+
+
+_MARKED: Any = etree.XPath("descendant-or-self::*[@ID != '']", smart_strings=False)
 
 
 @cache
@@ -54,7 +59,8 @@ class Document(engine.Context):
         "offset",
         "panels",
         "patient_ids",
-        "patient_reference",
+        "_references",
+        "subject",
         "places",
         "people",
         "resources",
@@ -78,7 +84,8 @@ class Document(engine.Context):
         self.resources: list[Resource] = []
         self.made: dict[str, Resource] = {}  # reference -> resources made of entries
         self.unmapped: list[Unmapped] = []
-        self.patient_reference = ""
+        self.subject: dict[str, str] = {}  # the reference to the patient: one object in all resources
+        self._references: dict[str, Resource] = {}
         self.patient_ids: frozenset[str] = frozenset()  # root|extension
         self.writers: dict[tuple[str, bool], str] = {}  # an author's first id, whether named -> reference
         self.places = Places(root, large=size > _LARGE)
@@ -157,17 +164,42 @@ class Document(engine.Context):
         place = self.places.of(node)
         own = self.keys if self.keyed is node else identifiers(node)
         key = key or (own[0] if own else f"{self.source.sha256}{place}")
-        counted = f"{kind}|{key}"
-        count = self._counts[counted] = self._counts.get(counted, 0) + 1
-        resource["id"] = resource_id(kind, self.seed, key, *([str(count)] if count > 1 else []))
+        logical_id = resource_id(kind, self.seed, key)
+        reference = f"{kind}/{logical_id}"
+        if reference in self.made:
+            count = self._counts[reference] = self._counts.get(reference, 1) + 1
+            logical_id = resource_id(kind, self.seed, key, str(count))
+            reference = f"{kind}/{logical_id}"
+        resource["id"] = logical_id
         resource.setdefault("meta", {})["source"] = f"{self._urn}#{place}"
         self.resources.append(resource)
-        reference = f"{kind}/{resource['id']}"
         self.made[reference] = resource
         self.entry_targets.append(reference)
         for identifier in own:
-            self.by_id.setdefault(identifier, []).append(reference)
+            self.means(identifier, reference)
         return reference
+
+    def means(self, key: str, reference: str) -> None:
+        """An entry's id (root|extension) stands for a resource; of more than one, in document order."""
+        known = self.by_id.get(key)
+        if known is None:
+            self.by_id[key] = [reference]
+        else:
+            known.append(reference)
+
+    def refer(self, reference: str) -> Resource:
+        """A Reference that many resources hold: one object for all of them."""
+        known = self._references.get(reference)
+        if known is None:
+            known = self._references[reference] = {"reference": reference}
+        return known
+
+    def done(self) -> None:
+        """Lets go of what only linking needs: the rest is written with that room."""
+        self.by_id.clear()
+        self.made.clear()
+        self.made_in.clear()
+        self._counts.clear()
 
     def source_of(self, node: Node) -> str:
         """meta.source: the bytes and the place in them."""
@@ -217,7 +249,7 @@ class Document(engine.Context):
     def _text_of(self, anchor: str) -> str | None:
         if self._narrative is None:
             texts = (text for section in self.sections for text in section.iterchildren(_TEXT))
-            self._narrative = {key: node for text in texts for node in text.iter() if (key := node.get("ID"))}
+            self._narrative = {node.get("ID"): node for text in texts for node in _MARKED(text)}
         found = self._narrative.get(anchor.removeprefix("#"))
         return folded(found) if found is not None else None
 

@@ -90,12 +90,12 @@ def coding(node: Node, document: Document) -> dict[str, Any] | None:
     made = _coding(code, node.get("codeSystem"), node.get("displayName"))
     if "code" not in made and code.strip():
         document.warn("code-invalid", "A code with double blanks is no FHIR code: only its display is kept.")
-    return made.copy() or None
+    return made or None
 
 
 @lru_cache(4096)
 def _coding(written: str, oid: str | None, name: str | None) -> dict[str, str]:
-    """A Coding, to be copied; only the display of what is no FHIR code, and nothing of a blank one."""
+    """A Coding: one object for all resources, not to be changed. Only the display of what is no FHIR code."""
     code, display = written.strip(), " ".join(name.split()) if name else ""
     if not code:
         return {}

@@ -28,7 +28,7 @@ def encounter(node: Node, document: Document) -> str | None:
     resource, kept = dialect.apply("encounter", node, document=document, kind="Encounter")
     _kind(resource, kept, document=document)
     _when(resource, kept, document=document)
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     people = performers(kept, document)
     if people:
         resource["participant"] = [
@@ -85,7 +85,7 @@ def encompassing(head: dict[str, list[Node]], document: Document) -> str | None:
     resource, kept = dialect.apply("encounter", node, document=document, kind="Encounter")
     _kind(resource, kept, document=document)
     _when(resource, kept, document=document)
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     roles = [one for name in _PEOPLE for holder in kept.get(name, ()) for one in each("assignedEntity")(holder)]
     people = [found for one in roles if (found := _participant(one, document))]
     if people:

@@ -42,7 +42,7 @@ def goal(node: Node, document: Document) -> Aim | None:
     if "lifecycleStatus" not in resource:
         document.at(node).warn("required", "The goal has no status code that is known: it is taken as active.")
         resource["lifecycleStatus"] = "active"
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     _expressed(resource, kept, node=node, document=document)
     if len(resource.get("startDate", "2026-01-01")) < 10:
         document.at(node).warn("value", "A goal starts on a day: the start was left out.")
@@ -109,7 +109,7 @@ def _expressed(resource: Resource, kept: Kept, *, node: Node, document: Document
     """expressedBy: the patient when the patient is an author, else the first person who is."""
     found = [reference for one in kept.get("author", ()) if (reference := author(one, document))]
     people = [one for one in found if one.partition("/")[0] in ("Patient", "Practitioner")]
-    own = [one for one in people if one == document.patient_reference]
+    own = [one for one in people if one == document.subject["reference"]]
     if people:
         resource["expressedBy"] = {"reference": (own or people)[0]}
     if own and len(set(people)) > 1:

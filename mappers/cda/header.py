@@ -5,6 +5,7 @@ Source: C-CDA on FHIR 2.0.0, header; US Core 6.1.0, us-core-documentreference.
 
 import hashlib
 from binascii import b2a_base64
+from dataclasses import dataclass
 from typing import Any
 
 from mappers.cda.claims import claim
@@ -48,6 +49,7 @@ _MAPPED = frozenset(
         "component",
     ]
 )
+_PIECE = 3 * 8 * 1024  # bytes; a multiple of three has no padding
 _NO_RULE = "No rule maps this part of the header; the document itself is kept."
 
 Head = dict[str, list[Node]]
@@ -94,17 +96,27 @@ def account(head: Head, document: Document) -> None:
                 document.leave(node, "unknown", reason=_NO_RULE)
 
 
-def document_reference(data: bytes, head: Head, *, writers: list[str], keeper: str | None, document: Document) -> str:
-    """Binary and DocumentReference of the document; gives the reference of the latter."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The document's own resources: the DocumentReference, by its reference, and the Binary that takes the bytes."""
+
+    reference: str
+    binary: Resource
+
+
+def document_reference(
+    data: bytes, head: Head, *, writers: list[str], keeper: str | None, document: Document
+) -> Stored:
+    """Binary and DocumentReference of the document; the bytes come into the Binary by `complete`."""
     root = document.at(document.root).root
     binary: Resource = {"resourceType": "Binary", "contentType": "application/xml"}
-    binary["securityContext"] = {"reference": document.patient_reference}
-    binary["data"] = b2a_base64(data, newline=False).decode("ascii")
+    binary["securityContext"] = document.subject
+    binary["data"] = ""
     stored = document.add(binary, root, key=f"binary|{document.source.sha256}")
     resource: Resource = {"resourceType": "DocumentReference"}
     _identify(resource, head, document=document)
     resource["category"] = [{"coding": [{"system": _CATEGORY, "code": "clinical-note"}]}]
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     _describe(resource, head, document=document)
     if writers:
         resource["author"] = [{"reference": one} for one in writers]
@@ -119,7 +131,15 @@ def document_reference(data: bytes, head: Head, *, writers: list[str], keeper: s
     _unstructured(resource, head, document=document)
     _context(resource, head, document=document)
     claim(resource, "us-core-documentreference")
-    return document.add(resource, root)
+    return Stored(document.add(resource, root), binary)
+
+
+def complete(stored: Stored, data: bytes) -> None:
+    """The exact bytes, last of all and in pieces: they are the largest part of what is made."""
+    text = ""
+    for start in range(0, len(data), _PIECE):
+        text += b2a_base64(data[start : start + _PIECE], newline=False).decode("ascii")
+    stored.binary["data"] = text
 
 
 def _identify(resource: Resource, head: Head, *, document: Document) -> None:

@@ -163,7 +163,9 @@ def number(value: Any) -> str:
 
 
 def quantity(name: str, value: Resource, **attributes: str | None) -> Node:
-    """Quantity -> PQ. A unit that is no UCUM stands in a translation, as C-CDA asks."""
+    """Quantity -> PQ. A unit that is no UCUM stands in a translation, as C-CDA asks; no number is not known."""
+    if "value" not in value:
+        return element(name, **attributes, nullFlavor="UNK")
     written, unit = number(value["value"]), value.get("unit")
     if value.get("system") == UCUM and value.get("code"):
         return element(name, **attributes, value=written, unit=value["code"])
@@ -192,8 +194,10 @@ def _flavor(absent: Resource) -> str:
 
 def _compared(value: Resource) -> Node:
     sign = value.get("comparator")
-    if sign is None:
-        if value.get("code") == "1" and value.get("system") == UCUM:  # a score: PCO's unit, CDA has none
+    if sign is None or "value" not in value:
+        if (
+            "value" in value and value.get("code") == "1" and value.get("system") == UCUM
+        ):  # a score: PCO's unit, CDA has none
             whole = Decimal(str(value["value"])) == Decimal(str(value["value"])).to_integral_value()
             return element("value", type_="INT" if whole else "REAL", value=number(value["value"]))
         return quantity("value", value, type_="PQ")

@@ -38,7 +38,7 @@ def medication(node: Node, document: Document) -> str | None:
     if mood == "EVN":
         resource["reportedBoolean"] = True
     resource["medicationCodeableConcept"] = what
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     who = author(kept["author"][0], document) if "author" in kept else None
     if who:
         resource["requester"] = {"reference": who}
@@ -151,7 +151,7 @@ def immunization(node: Node, document: Document) -> str | None:
     if resource["status"] != "not-done":
         resource.pop("statusReason", None)
     resource["vaccineCode"] = vaccine
-    resource["patient"] = {"reference": document.patient_reference}
+    resource["patient"] = document.subject
     lot = first("manufacturedProduct/manufacturedMaterial/lotNumberText")(kept["consumable"][0])
     if lot is not None and (number := text(lot, document)):
         resource["lotNumber"] = number

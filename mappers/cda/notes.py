@@ -32,7 +32,7 @@ def note(node: Node, document: Document) -> str | None:
     if kind:
         resource["type"] = kind
     resource["category"] = [{"coding": [{"system": _CATEGORY, "code": "clinical-note"}]}]
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     _written(resource, kept.get("author", []), found=writers(kept, document), document=document)
     related = [found for one in kept.get("reference", ()) if (found := _related(one, document))]
     if related:

@@ -47,8 +47,9 @@ def kind_of(code: str) -> str:
     return code if code in _categories() else "survey"
 
 
+@cache
 def category(code: str) -> dict[str, Any]:
-    """The category CodeableConcept of a section's observations."""
+    """The category CodeableConcept of a section's observations: one object, not to be changed."""
     return {"coding": [{"system": _categories()[code], "code": code}]}
 
 
@@ -92,11 +93,11 @@ def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] 
         document.leave(node, "bad", reason=_NO_CODE)
         return None
     resource["category"] = [category(kind)]
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     if "status" not in resource:
         resource["status"] = "final" if kind == "vital-signs" else "unknown"
     if "author" in kept:
-        people = [{"reference": one} for one in writers(kept, document) if one.partition("/")[0] in PERFORMERS]
+        people = [document.refer(one) for one in writers(kept, document) if one.partition("/")[0] in PERFORMERS]
         resource |= {"performer": people} if people else {}
     if "performer" in kept and (named := performers(kept, document)):
         resource["performer"] = named

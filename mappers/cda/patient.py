@@ -42,7 +42,7 @@ def patient(document: Document) -> Resource | None:
     own = (known["system"], known["value"]) if known else (document.seed,)  # as the HL7 v2 and FHIR mappers make it
     resource["id"] = resource_id("Patient", *own)
     resource["meta"] = {"source": document.source_of(role)}
-    document.patient_reference = f"Patient/{resource['id']}"
+    document.subject = {"reference": f"Patient/{resource['id']}"}
     provider = organization(kept["providerOrganization"][0], document) if "providerOrganization" in kept else None
     if provider:
         resource["managingOrganization"] = {"reference": provider}

@@ -75,7 +75,7 @@ def practitioner(role: Node, person: str, *, document: Document) -> str | None:
     claim(resource, "us-core-practitioner")
     reference = document.shared(resource, role, key=_key(role, str(names)))
     for key in identifiers(role):
-        document.by_id.setdefault(key, []).append(reference)
+        document.means(key, reference)
     if names and ("representedOrganization" in parts or "code" in parts):
         _role(reference, role, parts, document=document)
     return reference
@@ -112,7 +112,7 @@ def related(role: Node, person: str, *, document: Document) -> str | None:
     if not names and relation is None:
         return None
     resource: Resource = {"resourceType": "RelatedPerson"} | common(parts, document)
-    resource |= {"active": True, "patient": {"reference": document.patient_reference}}
+    resource |= {"active": True, "patient": document.subject}
     if relation:
         resource["relationship"] = [relation]
     if names:
@@ -140,7 +140,7 @@ def _author(role: Node, own: list[str], *, document: Document) -> str | None:
     parts = grouped(role)
     code = parts["code"][0] if "code" in parts else None
     if code is not None and code.get("code") == "ONESELF" or not document.patient_ids.isdisjoint(own):
-        return document.patient_reference
+        return document.subject["reference"]
     if code is not None and code.get("codeSystem") == _ROLE_CODES:
         return related(role, "assignedPerson", document=document)
     if "assignedPerson" not in parts:
@@ -157,7 +157,7 @@ def performers(kept: Kept, document: Document) -> list[dict[str, str]]:
     """References of the persons and organizations that performed a statement."""
     roles = [role for node in kept.get("performer", ()) for role in node.iterchildren(_ENTITY)]
     found = [_performer(role, document) for role in roles]
-    return [{"reference": one} for one in dict.fromkeys(one for one in found if one)]
+    return [document.refer(one) for one in dict.fromkeys(one for one in found if one)]
 
 
 def _performer(role: Node, document: Document) -> str | None:

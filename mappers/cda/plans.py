@@ -3,6 +3,7 @@
 Source: C-CDA R2.1 Plan of Treatment, Care Plan document; US Core 6.1.0; PCO 1.0.0, pco-care-plan. No map is published.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mappers.cda import dialect
@@ -27,15 +28,12 @@ _ROOT = "2.16.840.1.113883.10.20.22."
 _INTERVENTIONS = (f"{_ROOT}4.131", f"{_ROOT}4.146")
 _REFERENCE, _HANDOFF = f"{_ROOT}4.122", f"{_ROOT}4.141"
 _REQUESTERS = ("Practitioner", "PractitionerRole", "Organization", "Patient", "RelatedPerson", "Device")
-_RELATION, _MEDICINE, _SUPPLY = (
-    qualified("entryRelationship"),
-    qualified("substanceAdministration"),
-    qualified("supply"),
-)
+_RELATION, _ACT = qualified("entryRelationship"), qualified("act")
+_MEDICINE, _SUPPLY = qualified("substanceAdministration"), qualified("supply")
 _SHOWN = "entryRelationship[@typeCode='SPRT']/observation"
 _EVALUATES = "entryRelationship[@typeCode='GEVL']"
 _LINKED = ("Condition", "Goal", "Observation", "ServiceRequest", "MedicationRequest", "Procedure")
-_POINTING = ("entryRelationship[@typeCode='REFR']/act", "entryRelationship[@typeCode='RSON']/act")
+_POINTING = ("REFR", "RSON")  # types of the relations that point at other entries
 _PCO_GOALS = frozenset({PCO("pco-goal-profile"), PCO("pco-prom-goal-profile")})
 _PROGRESS = f"{_ROOT}4.110"
 
@@ -59,8 +57,16 @@ def planned(node: Node, document: Document) -> list[Pointer]:
     if has_template(node, *_INTERVENTIONS):
         return _opened(node, document)
     made = _activity(node, document)
-    acts = tuple(one for path in _POINTING for one in each(path)(node))
-    return [Pointer((made,), acts)] if made else []
+    return [Pointer((made,), tuple(_pointing(node)))] if made else []
+
+
+def _pointing(node: Node) -> Iterator[Node]:
+    """The acts that point at other entries, by the kind of the relation."""
+    relations = [(one.get("typeCode"), one) for one in node.iterchildren(_RELATION)]
+    for wanted in _POINTING:
+        for kind, relation in relations:
+            if kind == wanted:
+                yield from relation.iterchildren(_ACT)
 
 
 def _activity(node: Node, document: Document) -> str | None:
@@ -114,7 +120,7 @@ def _request(node: Node, document: Document) -> str | None:
     resource.setdefault("status", "unknown")
     if node.get("negationInd") == "true":
         resource["doNotPerform"] = True
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     who = author(kept["author"][0], document) if "author" in kept else None
     if who and who.partition("/")[0] in _REQUESTERS:
         resource["requester"] = {"reference": who}
@@ -143,7 +149,7 @@ def care_plan(document: Document) -> None:
     title = first("title")(document.root if whole else planning[0])
     if title is not None and (name := folded(title)):
         resource["title"] = name
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     event = first("documentationOf/serviceEvent/effectiveTime")(document.root) if whole else None
     if event is not None and (period := bounds(event, document)):
         resource["period"] = period

@@ -38,7 +38,7 @@ def problem(node: Node, document: Document, *, kind: str) -> list[str]:
         if found is not None:
             made.append(found)
             for key in identifiers(node):
-                document.by_id.setdefault(key, []).append(found)
+                document.means(key, found)
     for one in inner:
         if one not in stating and not _points(one):
             document.unread(one)
@@ -74,7 +74,7 @@ def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -
     _status(resource, node, act=act, document=document)
     system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
     resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     record(resource, kept, act=act, document=document)
     diagnosis = kind == "encounter-diagnosis"
     claim(

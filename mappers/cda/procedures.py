@@ -23,7 +23,7 @@ def procedure(node: Node, document: Document) -> str | None:
     if node.get("negationInd") == "true":
         resource["status"] = "not-done"
     resource.setdefault("status", "unknown")
-    resource["subject"] = {"reference": document.patient_reference}
+    resource["subject"] = document.subject
     record(resource, kept, act=None, document=document)
     people = performers(kept, document)
     if people:

@@ -61,9 +61,9 @@ def _complete(report: Resource, kept: Kept, *, members: list[str], document: Doc
     """Status, category, subject, results; the time of its results when it has none; issued from its author's time."""
     report.setdefault("status", "unknown")
     report["category"] = [{"coding": [{"system": DIAGNOSTIC_SERVICE, "code": "LAB"}]}]
-    report["subject"] = {"reference": document.patient_reference}
+    report["subject"] = document.subject
     if members:
-        report["result"] = [{"reference": reference} for reference in members]
+        report["result"] = [document.refer(reference) for reference in members]
     if not is_timed(report):
         report |= span(members, document)
     time = first("time")(kept["author"][0]) if "author" in kept else None
@@ -75,7 +75,7 @@ def _complete(report: Resource, kept: Kept, *, members: list[str], document: Doc
 def unheld(panel: Resource, node: Node, *, members: list[str], document: Document) -> None:
     """Of an organizer that becomes no resource: its ids mean its member; a time that no member has is booked."""
     for key in identifiers(node) if len(members) == 1 else ():
-        document.by_id.setdefault(key, []).append(members[0])
+        document.means(key, members[0])
     own = {name: panel[name] for name in ("effectiveDateTime", "effectivePeriod") if name in panel}
     times = first("effectiveTime")(node)
     if own and times is not None and not any(own.items() <= document.made[one].items() for one in members):

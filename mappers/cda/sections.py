@@ -75,20 +75,6 @@ class Body:
         self.outcomes: list[tuple[str, Kept]] = []
         self.pointers: list[Pointer] = []
         self.written: dict[str, list[str]] = {}  # author's reference -> resources that rest on the author
-        self.readers: dict[str, Callable[[Node, str], None]] = {
-            "problem": self._problem,
-            "allergy": self._allergy,
-            "medication": self._medication,
-            "immunization": self._immunization,
-            "procedure": self._procedure,
-            "note": self._note,
-            "encounter": self._encounter,
-            "vitals": self._vitals,
-            "results": self._results,
-            "goal": self._goal,
-            "planned": self._planned,
-            "observation": self._observation,
-        }
 
     def read(self) -> None:
         """Reads every section, then links what points across sections."""
@@ -150,7 +136,7 @@ class Body:
             self.document.leave(node, "left" if "left" in rule else "unknown", reason=reason)
             return
         self.document.at(node)
-        self.readers[name](node, rule.get("category", ""))
+        _READERS[name](self, node, rule.get("category", ""))
 
     def _reader(self, node: Node, rule: dict[str, str]) -> str | None:
         mood = node.get("moodCode")
@@ -191,7 +177,7 @@ class Body:
     def _under(self, reference: str | None, act: Node) -> None:
         """An act around one statement: its id means the statement."""
         for key in identifiers(act) if reference else ():
-            self.document.by_id.setdefault(key, []).append(reference or "")
+            self.document.means(key, reference or "")
 
     def _immunization(self, node: Node, _category: str) -> None:
         immunization(node, self.document)
@@ -244,3 +230,19 @@ class Body:
                     members.append(reference)
                     inherit_time(self.document.made[reference], panel, inner)
         unheld(panel, node, members=members, document=self.document)
+
+
+_READERS: dict[str, Callable[[Body, Node, str], None]] = {
+    "problem": Body._problem,
+    "allergy": Body._allergy,
+    "medication": Body._medication,
+    "immunization": Body._immunization,
+    "procedure": Body._procedure,
+    "note": Body._note,
+    "encounter": Body._encounter,
+    "vitals": Body._vitals,
+    "results": Body._results,
+    "goal": Body._goal,
+    "planned": Body._planned,
+    "observation": Body._observation,
+}

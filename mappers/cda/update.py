@@ -111,7 +111,8 @@ def spoken(holder: Resource, stem: str = "value") -> str:
 
 def _amount(value: Resource) -> str:
     unit = value.get("unit") or value.get("code") or ""
-    return f"{value.get('comparator', '')}{number(value['value'])} {unit}".strip()
+    written = number(value["value"]) if "value" in value else ""
+    return f"{value.get('comparator', '')}{written} {unit}".strip()
 
 
 def when(resource: Resource) -> str:

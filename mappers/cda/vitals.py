@@ -108,8 +108,8 @@ def _panel(panel: Resource, node: Node, *, members: list[str], document: Documen
     panel["status"] = "final"
     panel["category"] = [category("vital-signs")]
     panel["code"] = {"coding": [_PANEL.copy()]}
-    panel["subject"] = {"reference": document.patient_reference}
-    panel["hasMember"] = [{"reference": one} for one in members]
+    panel["subject"] = document.subject
+    panel["hasMember"] = [document.refer(one) for one in members]
     if not is_timed(panel):
         panel |= span(members, document)
     claim(panel, "us-core-vital-signs")

@@ -16,7 +16,7 @@ from mappers.fhir.subject import Subject, find, reference_of, with_literal_subje
 from profiles.canonical import US_CORE_PINNED, US_CORE_PROVENANCE_PARTICIPANT, UUID_SYSTEM
 from profiles.issue import Issue, Severity, error, warning
 
-__all__ = ["convert"]
+__all__ = ["convert", "scored"]
 
 Resource = dict[str, Any]
 Place = tuple[str, Resource]  # FHIRPath of a resource in what was posted, and the resource
@@ -77,6 +77,21 @@ def _finished(placed: list[Place], subject: Subject, rest: Conversion, *, source
         issues=(*rest.issues, *remarks),
         meta={"patient": subject.reference} if subject.reference else {},
     )
+
+
+def scored(response: Resource, source: Source) -> Conversion:
+    """The PCO score of a QuestionnaireResponse that came alone and has its id, with Provenance to it and to its bytes.
+
+    Shape: nothing in `resources` for what is no instrument of ACCESS or has no score; `issues` are warnings about its
+    answers (a total that they do not give, an item left out) and are there without a score too. Raises: nothing.
+    """
+    scores, remarks = _scores([response])
+    if not scores:
+        return Conversion(issues=tuple(remarks))
+    told = _provenance(scores, source)
+    told["id"] = resource_id("Provenance", source.sha256, scores[0]["id"])
+    told["entity"].append({"role": "source", "what": scores[0]["derivedFrom"][0]})
+    return Conversion(resources=(*scores, told), issues=tuple(remarks))
 
 
 def _scores(kept: list[Resource]) -> tuple[list[Resource], list[Issue]]:

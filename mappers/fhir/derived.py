@@ -75,6 +75,16 @@ def derived_bmi(height: Resource, weight: Resource, *, recorded: str) -> Derived
     return Derived(observation, _provenance(observation, recorded), (told,))
 
 
+def is_height(resource: Resource) -> bool:
+    """Whether a resource is a measured body height."""
+    return resource["resourceType"] == "Observation" and limits().height in synonyms_of(resource.get("code"))
+
+
+def derived_id(height_id: str, weight_id: str) -> str:
+    """The id of the BMI that is made of these two: it says whether a stored BMI is one of ours."""
+    return resource_id("Observation", "BMI", height_id, weight_id)
+
+
 def _ratio(kilograms: Decimal, metres: Decimal, digits: int) -> Decimal:
     with localcontext(prec=_EXACT, rounding="ROUND_HALF_UP"):
         return (kilograms / (metres * metres)).quantize(Decimal(1).scaleb(-digits))
@@ -134,7 +144,7 @@ def _observation(height: Resource, weight: Resource, measure: Measure, value: De
     category = {"system": OBSERVATION_CATEGORY, "code": measure.category}
     return {
         "resourceType": "Observation",
-        "id": resource_id("Observation", "BMI", height["id"], weight["id"]),
+        "id": derived_id(height["id"], weight["id"]),
         "meta": {"profile": [US_CORE_PINNED(measure.profile)]},
         "status": "final",
         "category": [{"coding": [category]}],

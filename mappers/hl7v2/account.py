@@ -32,6 +32,11 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
     "content": ("content",),
     "referral": ("RF1",),
     "provider": ("PRD",),
+    "allergy": ("AL1",),
+    "procedure": ("PR1",),
+    "role": ("ROL",),
+    "participation": ("PRT",),
+    "replaced": ("MRG",),
 }
 _NONE: frozenset[int] = frozenset()
 _EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3), "diagnosis": (21,), "document": (19,), "provider": (1,)}

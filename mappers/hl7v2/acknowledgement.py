@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from mappers.engine import load
@@ -94,7 +94,12 @@ def acknowledgement_wanted(message: bytes, code: str) -> bool:
 
 def _header_of(message: bytes) -> _Header:
     found = split(message)
-    parsed = parse(re.split(rb"[\r\n]", found[0].lstrip(), maxsplit=1)[0] if found else b"", {"MSH": 22})
+    return _read(re.split(rb"[\r\n]", found[0].lstrip(), maxsplit=1)[0] if found else b"")
+
+
+@lru_cache(64)  # asked twice for a message: what to answer, and whether
+def _read(line: bytes) -> _Header:
+    parsed = parse(line, {"MSH": 22})
     if isinstance(parsed, Issue):
         return _Header([""] * 22, STANDARD)
     return _Header(parsed.header, parsed.separators)

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from mappers.conversion import Resource
-from mappers.hl7v2 import records
+from mappers.hl7v2 import history, records
 from mappers.hl7v2.compiled import TABLES
 from mappers.hl7v2.context import MessageContext
 from mappers.hl7v2.observations import Group, finish, observe
@@ -16,7 +16,7 @@ from mappers.hl7v2.parse import Segment
 from mappers.hl7v2.people import practitioner
 from mappers.hl7v2.questionnaires import instrument_of, respond
 from mappers.hl7v2.reports import close_report, open_group
-from mappers.hl7v2.rules import Rule, name_of, rules
+from mappers.hl7v2.rules import Rule, left_segments, name_of, rules
 
 _NTE, _PD1, _PRD = TABLES["NTE"].apply, TABLES["PD1"].apply, TABLES["PRD"].apply
 
@@ -127,6 +127,36 @@ class Assembly:
         if made is not None:
             self.resources.append(made)
         self.noted = made
+
+    def _allergy(self, fields: Segment) -> None:
+        self._keep(history.allergy(fields, self.context))
+
+    def _procedure(self, fields: Segment) -> None:
+        self._keep(history.procedure(fields, self.context))
+
+    def _keep(self, made: Resource | None) -> None:
+        if made is not None:
+            self.resources.append(made)
+        self.noted = None
+
+    def _role(self, fields: Segment) -> None:
+        self._primary_care("ROL", fields)
+
+    def _participation(self, fields: Segment) -> None:
+        self._primary_care("PRT", fields)
+
+    def _primary_care(self, name: str, fields: Segment) -> None:
+        found = history.primary_care(name, fields, self.context)
+        if found is None or self.patient is None:
+            self.unused[self.position] = left_segments()[name]
+            return
+        doctors = self.patient.setdefault("generalPractitioner", [])
+        if found not in doctors:
+            doctors.append(found)
+
+    def _replaced(self, fields: Segment) -> None:
+        if self.patient is not None:
+            self._keep(history.replaced(fields, self.patient, self.context))
 
     def _document(self, fields: Segment) -> None:
         self._close_document()

@@ -7,10 +7,18 @@ from typing import Any
 
 from mappers.engine import Converter, Table, as_converter, compile_table, load
 from mappers.hl7v2.context import MessageContext
-from mappers.hl7v2.datatypes import coded_only, date_time, in_table, text
+from mappers.hl7v2.datatypes import codeable_concept, coded_only, date_time, in_table, text
 from mappers.hl7v2.dialect import HL7v2Dialect, components
 from mappers.hl7v2.identifiers import identifier_system, identifier_type
-from mappers.hl7v2.people import interpreter, organization, participant, practitioner, provider_identifier, referring
+from mappers.hl7v2.people import (
+    acting,
+    interpreter,
+    organization,
+    participant,
+    practitioner,
+    provider_identifier,
+    referring,
+)
 from mappers.hl7v2.registry import CONVERTERS
 
 PACKAGE = "mappers.hl7v2"
@@ -30,6 +38,7 @@ def _references(converters: dict[str, Converter]) -> dict[str, Converter]:
         "XCN[Reference]": person,
         "XON[Reference]": referring("XON", converters["XON[Organization]"], organization),
         "NDL[Reference]": interpreter(person),
+        "performer": acting(person),
         **{f"participant-{role}": participant(role, person) for role in ("ATND", "REF", "CON", "ADM")},
     }
 
@@ -48,9 +57,23 @@ def _file_name(value: str, context: MessageContext) -> dict[str, Any] | None:
     return {"value": found} if found else None
 
 
+def _text_or_code(value: str, context: MessageContext) -> dict[str, Any] | None:
+    """A field that is text in one version and coded in another."""
+    if "^" in value:
+        return codeable_concept(value, context)
+    words = text(value, context)
+    return {"text": words} if words else None
+
+
+def _severity_alone(_value: str, context: MessageContext) -> None:
+    context.warn("incomplete", "A severity without the reaction (AL1-5) has no place in FHIR R4. Send the reaction.")
+
+
 _SEGMENT_CONVERTERS: Mapping[str, Converter] = {
     "collection-period": _collection_period,
     "file-name": _file_name,
+    "text-or-code": _text_or_code,
+    "severity-alone": _severity_alone,
     "PLN[Identifier]": provider_identifier(identifier_system, identifier_type),
     "admission-type": in_table(f"{_HL7}v2-0007"),
     "hospital-service": in_table(f"{_HL7}v2-0069"),

@@ -85,6 +85,16 @@ def participant(role: str, refer: Converter) -> Converter:
     return convert
 
 
+def acting(refer: Converter) -> Converter:
+    """A converter from XCN to Procedure.performer."""
+
+    def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
+        found = refer(value, context)
+        return {"actor": found} if found else None
+
+    return convert
+
+
 def interpreter(refer: Converter) -> Converter:
     """A converter from NDL, whose first component holds a person as subcomponents, to a reference."""
 

@@ -94,14 +94,21 @@ def same_origin(participant: Participant, url: str) -> bool:
 
 
 async def post(
-    participant: Participant, operation: Operation, body: bytes, token: str, context: Context
+    participant: Participant,
+    operation: Operation,
+    body: bytes,
+    *,
+    token: str,
+    context: Context,
+    not_after: datetime | None = None,
 ) -> Answer | NoAnswer:
-    """POSTs a request, bytes as they are."""
+    """POSTs a request, bytes as they are; none of them once `not_after` is over on the machine's clock."""
     cms = participant.cms
     headers = {"Authorization": f"Bearer {token}", "Content-Type": cms.content_type, "Accept": cms.accept}
     if cms.prefer_respond_async:
         headers["Prefer"] = "respond-async"
-    return await exchange("POST", operation_url(participant, operation), headers, body, participant, context)
+    url = operation_url(participant, operation)
+    return await exchange("POST", url, headers, body, participant, context, not_after=not_after)
 
 
 async def status(participant: Participant, url: str, token: str, context: Context) -> Answer | NoAnswer:
@@ -113,7 +120,14 @@ async def status(participant: Participant, url: str, token: str, context: Contex
 
 
 async def exchange(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | None, participant: Participant, context: Context
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    participant: Participant,
+    context: Context,
+    *,
+    not_after: datetime | None = None,
 ) -> Answer | NoAnswer:
     """One request and its answer, or why there is none, within the participant's deadline.
 
@@ -121,12 +135,11 @@ async def exchange(
     """
     seconds = participant.cms.timeout_seconds
     timeout = {"connect": min(10.0, seconds / 2), "read": seconds, "write": seconds, "pool": seconds}
+    extensions = {"timeout": timeout, "not_after": not_after}
     head: httpx2.Response | None = None
     try:
         # Made here and not by the client, which would parse each URL twice more and merge headers that we do not have.
-        request = httpx2.Request(
-            method, url, headers={**headers, **ALWAYS}, content=body, extensions={"timeout": timeout}
-        )
+        request = httpx2.Request(method, url, headers={**headers, **ALWAYS}, content=body, extensions=extensions)
         async with asyncio.timeout(seconds):
             head = await context.http.send(request, stream=True, follow_redirects=False)
             read = await _read(head)

@@ -92,7 +92,7 @@ def meaning_of(row: Submission) -> Meaning:
     if row.state is not SubmissionState.NEEDS_REVIEW:
         return results.standing(row.state)
     if row.result_status is None:
-        return results.failure("stopped")
+        return results.failure("no-result" if row.content_location else "stopped")
     if row.result and row.result_status < 500 and not _is_fhir(row.result):
         return results.failure("not-fhir")
     return results.failure(row.result_status)

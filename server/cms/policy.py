@@ -23,7 +23,8 @@ class Verdict(StrEnum):
     PAUSE = "pause"  # not allowed: all such calls of the participant wait, a person is told
     MISDIRECTED = "misdirected"  # no such address: all calls of the operation wait, a person is told
     UNCERTAIN = "uncertain"  # CMS may have it: the same bytes again
-    RECONCILE = "reconcile"  # CMS has it, or had it, but there is no status URL: the same bytes again, a few times
+    RECONCILE = "reconcile"  # CMS has it, or had it, but gave no status URL: the same bytes again, a few times
+    GONE = "gone"  # CMS does not know its own status URL: asked again, a few times; never POSTed again
     REVIEW = "review"  # a person has to decide
 
 
@@ -45,9 +46,9 @@ POLL: dict[int, Verdict] = {
     202: Verdict.WAIT,
     401: Verdict.RENEW,
     403: Verdict.PAUSE,
-    404: Verdict.RECONCILE,
+    404: Verdict.GONE,
     408: Verdict.LATER,
-    410: Verdict.RECONCILE,
+    410: Verdict.GONE,
     429: Verdict.LATER,
 }
 POLL_FAMILY = {2: Verdict.LATER, 3: Verdict.LATER, 4: Verdict.RESULT, 5: Verdict.LATER}

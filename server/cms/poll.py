@@ -2,11 +2,10 @@
 
 An answer that changes nothing writes nothing but the job's due time: the claims of the job count the polls.
 Source: ACCESS API IG 0.9.12, guidance (polling): first after 5-10 s, then every 10-30 s; after 5 minutes someone is
-told and the submission goes on in a slow lane, never to a silent end.
+told and the submission goes on in a slow lane, never to a silent end. Whatever CMS answers here, nothing is POSTed.
 """
 
 from datetime import timedelta
-from itertools import takewhile
 
 from server.cms import gate
 from server.cms import token as tokens
@@ -17,16 +16,28 @@ from server.cms.transitions import due, moved, next_poll, repeated, retry_wait, 
 from server.context import Context
 from server.domain.errors import Deferred, FacadeError, Temporary
 from server.domain.job import Job, JobKind
-from server.domain.submission import Submission, SubmissionEvent, SubmissionState
+from server.domain.submission import Operation, Submission, SubmissionState
 from server.settings import Participant
-from server.store.base import Changeset, Where
+from server.store.base import Changeset
 from server.work_items import work_item
 
 # Answers that may be a passing fault: the event that each leaves, and how many in a row are one too many.
 UNREADABLE = "CMS decided, but its answer can not be read"
 GONE = "CMS does not know the status URL"
 TRIES = 3
-RECONCILING = "CMS does not know the status URL: the same bytes again, to find out what became of them"
+# CMS took it and can not say what became of it: how a person finds out, by operation.
+FIND_OUT: dict[Operation, str] = {
+    Operation.CHECK_ELIGIBILITY: "It changed nothing at CMS: ask again (resend it).",
+    Operation.ALIGN: (
+        "Look whether the patient is aligned to you: in CMS's e-mails, the Beneficiary Alignment Report, or by "
+        "$check-eligibility. Resend it only if not."
+    ),
+    Operation.UNALIGN: (
+        "Look whether the patient is still aligned to you: in CMS's e-mails, the Beneficiary Alignment Report, or by "
+        "$check-eligibility. Resend it only if so."
+    ),
+    Operation.REPORT_DATA: "Ask CMS, or resend it: CMS answers duplicate if it has the report.",
+}
 
 
 async def poll(job: Job, context: Context) -> Changeset:
@@ -71,7 +82,7 @@ class _Poll:
             return await self._paused(answer)
         if self._on_trial:
             await gate.passed(self._participant, gate.STATUS, self._context)
-        if verdict is Verdict.RECONCILE:
+        if verdict is Verdict.GONE:
             return await self._gone(answer)
         if verdict is Verdict.RESULT and answer.fault in ("", TOO_LONG):
             return await self._result(answer)
@@ -98,9 +109,8 @@ class _Poll:
     async def _result(self, answer: Answer) -> Changeset:
         """CMS decided, for or against; an answer that stays unreadable is for a person."""
         if not is_answer(answer.body):
-            return await self._doubtful(answer, UNREADABLE) or await self._review(
-                f"CMS's result came {TRIES} times and could not be read. Look it up at CMS, then resend or close it.",
-                answer,
+            return await self._doubtful(UNREADABLE) or await self._review(
+                f"CMS's result came {TRIES} times and could not be read."
             )
         decided = self._moved(
             SubmissionState.RESULT,
@@ -111,23 +121,11 @@ class _Poll:
         return decided + due(self._submission, JobKind.APPLY, self._context.clock.now())
 
     async def _gone(self, answer: Answer) -> Changeset:
-        """The URL is asked again, in case CMS only misplaced it; then the same bytes tell, once; then a person."""
-        again = await self._doubtful(answer, GONE)
-        if again is not None:
-            return again
-        if await self._reconciled_before():
-            why = f"CMS took it twice and lost its status URL both times ({answer.status}). Ask CMS, then resend."
-            return await self._review(why, answer)
-        uncertain = self._moved(SubmissionState.UNCERTAIN, RECONCILING, content_location=None)
-        return uncertain + due(self._submission, JobKind.SEND, self._context.clock.now())
+        """The URL is asked again, in case CMS only misplaced it; then a person finds out: CMS had taken it."""
+        lost = f"CMS took it and does not know its own status URL ({answer.status}, {TRIES} times)."
+        return await self._doubtful(GONE) or await self._review(lost)
 
-    async def _reconciled_before(self) -> bool:
-        conditions = (Where("submission_id", "==", self._submission.id),)
-        events = await self._context.store.find(SubmissionEvent, *conditions, order_by="sequence", descending=True)
-        since_resent = takewhile(lambda event: event.state is not SubmissionState.BUILT, events)
-        return any(event.detail == RECONCILING for event in since_resent)
-
-    async def _doubtful(self, answer: Answer, detail: str) -> Changeset | None:
+    async def _doubtful(self, detail: str) -> Changeset | None:
         """The event and the next poll; None when this was one too many."""
         submission, now = self._submission, self._context.clock.now()
         if await repeated(submission, detail, self._context) >= TRIES - 1:
@@ -144,9 +142,9 @@ class _Poll:
         await gate.trouble(self._participant, gate.STATUS, self._context, why=why, wish=pause, trip=True)
         return await self.later(pause)
 
-    async def _review(self, why: str, answer: Answer) -> Changeset:
-        columns = {"result": answer.body, "result_status": answer.status} if is_answer(answer.body) else {}
-        return await review(self._submission, why, self._context, polls=self._polls, **columns)
+    async def _review(self, why: str) -> Changeset:
+        find_out = FIND_OUT[self._submission.operation]
+        return await review(self._submission, f"{why} {find_out}", self._context, polls=self._polls)
 
     def _moved(self, state: SubmissionState, detail: str, **columns: object) -> Changeset:
         now = self._context.clock.now()

@@ -29,16 +29,19 @@ async def meant(submission: Submission, code: str, context: Context) -> str | No
     if code not in results.codes(submission.operation):
         return None
     echoed = ECHOES.get((submission.operation, code))
-    if echoed is None or not await _was_uncertain(submission, context):
+    if echoed is None or not await _may_be_an_echo(submission, context):
         return code
     if submission.operation is Operation.UNALIGN or await _was_free(submission, context):
         return echoed
     return None
 
 
-async def _was_uncertain(submission: Submission, context: Context) -> bool:
-    events = await context.store.find(SubmissionEvent, Where("submission_id", "==", submission.id))
-    return any(event.state is SubmissionState.UNCERTAIN for event in events)
+async def _may_be_an_echo(submission: Submission, context: Context) -> bool:
+    """Whether CMS may have had these bytes before: once UNCERTAIN, or sent again by hand after it had taken them."""
+    events = await context.store.find(SubmissionEvent, Where("submission_id", "==", submission.id), order_by="sequence")
+    states = [event.state for event in events]
+    resent = len(states) - states[::-1].index(SubmissionState.BUILT) if SubmissionState.BUILT in states else 0
+    return SubmissionState.UNCERTAIN in states or SubmissionState.ACCEPTED in states[:resent]
 
 
 async def _was_free(submission: Submission, context: Context) -> bool:

@@ -66,7 +66,7 @@ def standing(state: SubmissionState) -> Meaning:
 
 def failure(what: int | str) -> Meaning:
     """The plain words for a failed exchange: an HTTP status, or `no-answer`, `not-fhir`, `no-status-url`,
-    `foreign-status-url`, `stopped`. A status without a row of its own has its class's."""
+    `foreign-status-url`, `no-result`, `stopped`. A status without a row of its own has its class's."""
     rows = _table()["failure"]
     if isinstance(what, str):
         return rows[what]

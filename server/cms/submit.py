@@ -13,6 +13,7 @@ from server.cms.client import Answer, NoAnswer, post, same_origin, status_url
 from server.cms.policy import Verdict, is_overload, of_post
 from server.cms.results import is_answer
 from server.cms.transitions import due, first_poll, moved, retry_wait, review
+from server.cms.transport import TooLate
 from server.context import Context
 from server.domain.errors import Deferred
 from server.domain.job import Job, JobKind
@@ -81,7 +82,14 @@ async def _posted(
     submission: Submission, participant: Participant, token: str, job: Job, context: Context
 ) -> Answer | NoAnswer:
     _within_lease(job, participant)
-    return await post(participant, submission.operation, submission.request, token, context)
+    return await post(
+        participant,
+        submission.operation,
+        submission.request,
+        token=token,
+        context=context,
+        not_after=job.leased_until,
+    )
 
 
 def _within_lease(job: Job, participant: Participant) -> None:
@@ -96,6 +104,8 @@ async def _at_the_gates(
     participant: Participant, operation: Operation, answer: Answer | NoAnswer, context: Context
 ) -> None:
     """What the answer says about CMS itself, for all who want to call."""
+    if isinstance(answer, NoAnswer) and answer.reason == TooLate.__name__:
+        return  # we were stopped: that says nothing about CMS
     if isinstance(answer, NoAnswer):
         why = f"CMS did not answer ${operation} ({answer.reason}). Submissions wait and go by themselves when it does."
         await gate.trouble(participant, operation, context, why=why)

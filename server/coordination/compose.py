@@ -14,6 +14,7 @@ from hashlib import sha1, sha256
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from mappers.cda.write import write
 from mappers.narrative import generated
 from profiles import canonical
 from server.coordination import people, readable
@@ -26,6 +27,8 @@ from server.settings import Participant
 Resource = dict[str, Any]
 
 CATEGORY = "http://hl7.org/fhir/us/core/CodeSystem/us-core-documentreference-category"
+CCDA_TYPE = "application/xml"
+CCDA_FORMAT = {"system": "urn:oid:1.3.6.1.4.1.19376.1.2.3", "code": "urn:hl7-org:sdwg:ccda-structuredBody:2.1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +97,27 @@ def compose(occasion: Occasion) -> Update:
     return Update(document, plan, goals, requests, agents)
 
 
-def document_reference(occasion: Occasion, document: bytes) -> Resource:
-    """The focus of the notification: where the document's stored bytes are, with their hash and size."""
-    words = readable.words().moment(occasion.moment)
-    digest = b64encode(sha1(document, usedforsecurity=False).digest()).decode()  # FHIR R4: Attachment.hash is SHA-1
-    attachment = {
-        "contentType": "application/fhir+json",
-        "url": f"{occasion.fhir_base}/Bundle/{occasion.update_id}",
-        "size": len(document),
-        "hash": digest,
-        "title": words.title,
-        "creation": instant(occasion.at),
+def ccda(occasion: Occasion, document: Resource) -> bytes:
+    """The update as the C-CDA document that its moment asks for: for those who take no FHIR."""
+    return write(document, readable.words().moment(occasion.moment).ccda)
+
+
+def binary(occasion: Occasion, document: bytes) -> Resource:
+    """What holds the C-CDA document."""
+    return {
+        "resourceType": "Binary",
+        "id": occasion.update_id,
+        "contentType": CCDA_TYPE,
+        "securityContext": _subject(occasion),
+        "data": b64encode(document).decode(),
     }
+
+
+def document_reference(occasion: Occasion, *, document: bytes, as_ccda: bytes) -> Resource:
+    """The focus of the notification: where the stored document and its C-CDA are, with the hash and size of each."""
+    words = readable.words().moment(occasion.moment)
+    fhir = _attachment(occasion, document, content_type="application/fhir+json", kind="Bundle")
+    cda = _attachment(occasion, as_ccda, content_type=CCDA_TYPE, kind="Binary")
     earlier = {"code": "appends", "target": {"reference": f"DocumentReference/{occasion.previous}"}}
     return {
         "resourceType": "DocumentReference",
@@ -122,8 +134,19 @@ def document_reference(occasion: Occasion, document: bytes) -> Resource:
         "custodian": people.organization_reference(occasion.participant),
         **({"relatesTo": [earlier]} if occasion.previous else {}),
         "description": words.title,
-        "content": [{"attachment": attachment}],
+        "content": [{"attachment": fhir}, {"attachment": cda, "format": CCDA_FORMAT}],
         "context": {"period": {"start": occasion.period.aligned_on.isoformat()}},
+    }
+
+
+def _attachment(occasion: Occasion, data: bytes, *, content_type: str, kind: str) -> Resource:
+    return {
+        "contentType": content_type,
+        "url": f"{occasion.fhir_base}/{kind}/{occasion.update_id}",
+        "size": len(data),
+        "hash": b64encode(sha1(data, usedforsecurity=False).digest()).decode(),  # FHIR R4: Attachment.hash is SHA-1
+        "title": readable.words().moment(occasion.moment).title,
+        "creation": instant(occasion.at),
     }
 
 

@@ -10,6 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from mappers.cda.write import Kind
 from mappers.report import Section
 from profiles.canonical import SYSTOLIC
 from server.domain.coordination import Moment
@@ -24,11 +25,12 @@ XHTML = "http://www.w3.org/1999/xhtml"
 
 @dataclass(frozen=True, slots=True)
 class MomentWords:
-    """One row of words.toml: how a moment is called, and the document's LOINC type."""
+    """One row of words.toml: how a moment is called, the document's LOINC type, and its kind as C-CDA."""
 
     title: str
     why: str
     code: str
+    ccda: Kind
     display: str
 
 
@@ -51,7 +53,7 @@ class Words:
 def words() -> Words:
     """The words, read once."""
     data = tomllib.loads(files("server.coordination").joinpath("words.toml").read_text("utf-8"))
-    moments = {name: MomentWords(**row) for name, row in data["moment"].items()}
+    moments = {name: MomentWords(**(row | {"ccda": Kind(row["ccda"])})) for name, row in data["moment"].items()}
     return Words(data["closing"], moments, data["track"], data["unit"], data["target"])
 
 

@@ -16,7 +16,7 @@ from profiles.validate import validate
 from server.audit import record
 from server.context import Context
 from server.coordination import progress
-from server.coordination.compose import Occasion, Resource, compose, document_reference
+from server.coordination.compose import Occasion, Resource, binary, ccda, compose, document_reference
 from server.coordination.subscriber import Subscriber, of_participant
 from server.domain.care_period import CarePeriod
 from server.domain.coordination import CareUpdate, Delivery, Moment
@@ -121,7 +121,10 @@ async def _written(occasion: Occasion, subject: str, context: Context) -> tuple[
         written.add(await _put(resource, occasion, context), told=True)
     for resource in composed.agents:
         written.add(await _put(resource, occasion, context), told=False)
-    focus = await _put(document_reference(occasion, document.stored.body), occasion, context)
+    as_ccda = ccda(occasion, composed.document)
+    written.add(await _put(binary(occasion, as_ccda), occasion, context), told=True)
+    reference = document_reference(occasion, document=document.stored.body, as_ccda=as_ccda)
+    focus = await _put(reference, occasion, context)
     written.add(focus, told=False)
     update = CareUpdate(
         participant_id=occasion.period.participant_id,

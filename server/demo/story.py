@@ -218,8 +218,11 @@ def _result(parameters: dict[str, Any]) -> str:
     return "no result"
 
 
-def play(*, track: str, keep: bool, json_output: bool, svg: Path | None = None) -> int:
-    """Plays the year; 0 if every step ended as it must, else 1. With `keep`, the folder stays."""
+def play(*, track: str, keep: bool, json_output: bool, svg: Path | None = None, store: str | None = None) -> int:
+    """Plays the year; 0 if every step ended as it must, else 1. With `keep`, the folder stays.
+
+    `store` is the URL of an empty store: the demo has keys of its own.
+    """
     if track != "CKM":
         raise FacadeError(f"The demo plays the track CKM; {track} is not there yet.")
     folder = Path(tempfile.mkdtemp(prefix="access-facade-demo-"))
@@ -227,7 +230,7 @@ def play(*, track: str, keep: bool, json_output: bool, svg: Path | None = None) 
     if json_output:
         timeline.console.file = sys.stderr
     timeline.console.record = svg is not None
-    world = made(folder)
+    world = made(folder, store=store)
     try:
         with world.http:
             start_cms(world)

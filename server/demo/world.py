@@ -48,10 +48,10 @@ class World:
         self.http.post(f"{self.sandbox}/sandbox/faults", json=list(faults)).raise_for_status()
 
 
-def made(folder: Path, ports: tuple[int, int, int] | None = None) -> World:
-    """Writes the configuration; nothing runs yet. `ports`: facade, sandbox, MLLP."""
+def made(folder: Path, ports: tuple[int, int, int] | None = None, store: str | None = None) -> World:
+    """Writes the configuration; nothing runs yet. `ports`: facade, sandbox, MLLP. `store`: the store's URL."""
     facade, sandbox, mllp = ports or _ports()
-    result = initialise(folder, demo=True, facade_port=facade, sandbox_port=sandbox, mllp_port=mllp)
+    result = initialise(folder, demo=True, facade_port=facade, sandbox_port=sandbox, mllp_port=mllp, store=store)
     return opened(Path(result.config))
 
 

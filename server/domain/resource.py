@@ -48,12 +48,14 @@ class ResourceVersion(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup(Record):
-    """One searchable value of one resource; `value` is `system|code` or the like, kept as a keyed hash."""
+    """One searchable value of one resource; `value` is `system|code` or the like, kept as a keyed hash.
+
+    Never replaced; which rows a resource has follows from its current body, so there is no index from it to them.
+    """
 
     TABLE: ClassVar[Table] = Table(
         "lookup",
         key=("participant_id", "resource_type", "parameter", "value", "resource_id"),
-        indexes=(("participant_id", "resource_type", "resource_id"),),
     )
     resource_type: str
     parameter: str

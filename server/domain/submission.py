@@ -47,10 +47,8 @@ TRANSITIONS: dict[SubmissionState, frozenset[SubmissionState]] = {
     SubmissionState.UNCERTAIN: frozenset(
         {SubmissionState.UNCERTAIN, SubmissionState.ACCEPTED, SubmissionState.NEEDS_REVIEW}
     ),
-    # Back to UNCERTAIN: CMS does not know its own status URL any more, and the facade has dropped it.
-    SubmissionState.ACCEPTED: frozenset(
-        {SubmissionState.RESULT, SubmissionState.UNCERTAIN, SubmissionState.NEEDS_REVIEW}
-    ),
+    # Never back to where a POST comes from: what CMS took is not sent again but by a person.
+    SubmissionState.ACCEPTED: frozenset({SubmissionState.RESULT, SubmissionState.NEEDS_REVIEW}),
     SubmissionState.RESULT: frozenset({SubmissionState.APPLIED, SubmissionState.NEEDS_REVIEW}),
     SubmissionState.APPLIED: frozenset(),
     SubmissionState.NEEDS_REVIEW: frozenset({SubmissionState.BUILT, SubmissionState.APPLIED}),

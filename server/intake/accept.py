@@ -15,12 +15,13 @@ from server.audit import record
 from server.context import Context, new_id
 from server.domain.care_period import CarePeriod
 from server.domain.errors import Conflict, Refused, StoreUnavailable, UniqueViolation
-from server.domain.job import JobKind, NewJob
+from server.domain.job import JobKind
 from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import PatientIdentity
 from server.intake.identity import Match, match
-from server.intake.resources import Put, put, retargeted
-from server.store.base import Changeset, Where
+from server.intake.merge import merged_records
+from server.intake.resources import Origin, Put, put_all, retargeted
+from server.store.base import Changeset, JobForEach, Where
 from server.work_items import closed, work_item
 
 TRIES = 5  # of a plan that somebody else's write overtook
@@ -131,7 +132,7 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
     issues = list(conversion.issues)
     if any(issue.is_error for issue in issues):
         return Plan((), None, tuple(issues), Changeset())
-    found = None
+    found, moved = None, Changeset()
     if conversion.patient is not None:
         outcome = await match(
             conversion.patient,
@@ -142,7 +143,12 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
         )
         if isinstance(outcome, Issue):
             return Plan((), None, (*issues, outcome), Changeset())
-        found = outcome
+        merge = await merged_records(
+            conversion, outcome, received.participant_id, location=reading.location, context=context
+        )
+        if isinstance(merge, Issue):
+            return Plan((), outcome.patient_id, (*issues, merge), Changeset())
+        conversion, found, moved = merge.conversion, merge.found, merge.changes
         issues += found.issues
     resources = _resources(conversion, found)
     for resource in resources:
@@ -150,7 +156,8 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
     if any(issue.is_error for issue in issues):
         return Plan((), found.patient_id if found else None, tuple(issues), Changeset())
     try:
-        return await _rows(received, resources, found, tuple(issues), context)
+        plan = await _rows(received, resources, found, tuple(issues), context)
+        return replace(plan, changes=plan.changes + moved)
     except Refused as refused:
         return Plan((), found.patient_id if found else None, (*issues, *refused.issues), Changeset())
 
@@ -181,7 +188,7 @@ def merged(patient: Resource, found: Match) -> Resource:
     ours = fhir_json.parse(found.stored.body)
     joined = {
         element: ours.get(element, []) + [item for item in patient[element] if item not in ours.get(element, [])]
-        for element in ("identifier", "generalPractitioner", "telecom")
+        for element in ("identifier", "generalPractitioner", "telecom", "link")
         if element in patient
     }
     return patient | ours | joined
@@ -192,23 +199,16 @@ async def _rows(
 ) -> Plan:
     at = context.clock.now()
     patient_id = found.patient_id if found else None
-    puts = [
-        await put(
-            resource,
-            participant_id=received.participant_id,
-            patient_id=patient_id,
-            received_id=received.id,
-            at=at,
-            context=context,
-        )
-        for resource in resources
-    ]
-    changes = Changeset()
-    for done in puts:
-        changes += done.changes
+    origin = Origin(received.participant_id, patient_id, received.id, at)
+    puts = await put_all(resources, origin, context)
+    changes = Changeset(
+        insert=tuple(row for done in puts for row in done.changes.insert),
+        replace=tuple(row for done in puts for row in done.changes.replace),
+        delete=tuple(row for done in puts for row in done.changes.delete),
+    )
     if found is not None:
         changes += Changeset(insert=identities(received.participant_id, found))
-        changes += await assess(received.participant_id, found.patient_id, context)
+        changes += assess(received.participant_id, found.patient_id, context)
     return Plan(tuple(puts), patient_id, issues, changes)
 
 
@@ -220,20 +220,18 @@ def identities(participant_id: str, found: Match) -> tuple[PatientIdentity, ...]
     )
 
 
-async def assess(participant_id: str, patient_id: str, context: Context) -> Changeset:
+def assess(participant_id: str, patient_id: str, context: Context) -> Changeset:
     """Has the patient's running care periods looked at: there are new values."""
     tracks = context.settings.participant(participant_id).tracks
-    running = tuple(f"{patient_id}|{track}" for track in tracks)
-    conditions = (Where("participant_id", "==", participant_id), Where("active_key", "in", running))
-    periods = await context.store.find(CarePeriod, *conditions)
-    if not periods:
-        return Changeset()
-    now = context.clock.now()
-    return Changeset(
-        jobs=tuple(
-            NewJob(participant_id=participant_id, kind=JobKind.ASSESS, key=period.id, due_at=now) for period in periods
-        )
+    running = tuple([f"{patient_id}|{track}" for track in tracks])
+    wanted = JobForEach(
+        participant_id=participant_id,
+        kind=JobKind.ASSESS,
+        due_at=context.clock.now(),
+        record=CarePeriod,
+        where=(Where("participant_id", "==", participant_id), Where("active_key", "in", running)),
     )
+    return Changeset(each=(wanted,))
 
 
 async def _settle(

@@ -160,7 +160,7 @@ async def _asked(received: Received, operation: Operation, repeat: Repeat, conte
     parameters, notes = repaired(given, operation, base_url=f"{context.settings.base_url}/fhir")
     track = track_of(parameters)
     issues = gates.findings(parameters, operation, participant, track)
-    issues += validate(parameters, ACCESS(f"access-{operation}-in"))
+    issues += validate(parameters, ACCESS(f"access-{operation}-in"), guide=participant.guide)
     found: Match | None = None
     if _names_patient(parameters, issues):
         found, more = await _known(parameters, operation, track, participant=participant, context=context)

@@ -66,7 +66,7 @@ def _code(ack: bytes) -> str:
     return "AR"
 
 
-def _messages(body: bytes) -> list[bytes]:
+def messages(body: bytes) -> list[bytes]:
     """The messages of a batch, or the one message with its bytes as they came."""
     found = hl7v2.split(body)
     return found if len(found) > 1 or body.lstrip()[:3] in BATCH_HEADERS else [body]
@@ -79,7 +79,7 @@ async def door(request: Request) -> Response:
     caller.require("Observation", "c")
     body = await read_body(request, allowed=HL7V2_TYPES, limit=context.settings.max_body_bytes)
     acks = []
-    for message in _messages(body):
+    for message in messages(body):
         arrival = Arrival(
             caller.participant_id,
             Door.HL7V2,

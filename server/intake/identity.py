@@ -85,7 +85,7 @@ async def match(
         StoredResource, participant_id=participant_id, resource_type="Patient", id=patient_id
     )
     found = Match(patient_id, stored, tuple(key for key in keys if key not in known))
-    return found if stored is None else _same_person(found, fhir_json.parse(stored.body), patient, location)
+    return found if stored is None else same_person(found, fhir_json.parse(stored.body), patient, location)
 
 
 def _newcomer(keys: list[str], *, registers: bool, location: str) -> Match | Issue:
@@ -95,7 +95,7 @@ def _newcomer(keys: list[str], *, registers: bool, location: str) -> Match | Iss
     return Match(patient_id_for(keys[0]), None, tuple(keys))
 
 
-def _same_person(found: Match, ours: Resource, theirs: Resource, location: str) -> Match | Issue:
+def same_person(found: Match, ours: Resource, theirs: Resource, location: str) -> Match | Issue:
     """One difference is an error of typing; another name and another birth date are another person."""
     births = {str(p["birthDate"])[:10] for p in (ours, theirs) if p.get("birthDate")}
     families = {family for p in (ours, theirs) if (family := _family(p))}

@@ -1,6 +1,6 @@
 """Puts resources into rows: versions, look-ups, references. No resource is written in any other way."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +10,15 @@ from profiles import fhir_json
 from profiles.issue import error
 from server.context import Context
 from server.domain.errors import Refused
-from server.domain.record import Record
 from server.domain.resource import Lookup, ResourceVersion, StoredResource
 from server.store.base import Changeset, Where
 
+READ_TOGETHER = 8  # resources looked up in one statement, which the engine still answers by index
+
 # Which elements name the patient in whose compartment a resource is, in this order.
 PATIENT_ELEMENTS = ("subject", "patient", "for", "beneficiary")
+# Named in messages about many patients, and in no patient's compartment.
+SHARED = frozenset({"HealthcareService", "Location", "Medication", "Organization", "Practitioner", "PractitionerRole"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +49,67 @@ async def put(
 
     A resource that says the same as the current version changes nothing.
     """
-    kind, logical_id = resource["resourceType"], resource["id"]
     current = None
     if not fresh:
+        kind, logical_id = resource["resourceType"], resource["id"]
         current = await context.store.get(
             StoredResource, participant_id=participant_id, resource_type=kind, id=logical_id
         )
-    if current is not None and not current.deleted and _content(fhir_json.parse(current.body)) == _content(resource):
+    origin = Origin(participant_id, patient_id, received_id, at)
+    return _put(resource, current, origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose the resources of one message are, and which message it is."""
+
+    participant_id: str
+    patient_id: str | None
+    received_id: str | None
+    at: datetime
+
+
+async def put_all(resources: Sequence[Resource], origin: Origin, context: Context) -> list[Put]:
+    """As `put`, for all resources of one message, with few reads."""
+    current: dict[tuple[str, str], StoredResource] = {}
+    for start in range(0, len(resources), READ_TOGETHER):
+        part = resources[start : start + READ_TOGETHER]
+        rows = await context.store.find(
+            StoredResource,
+            Where("participant_id", "==", origin.participant_id),
+            Where("resource_type", "in", tuple({each["resourceType"] for each in part})),
+            Where("id", "in", tuple({each["id"] for each in part})),
+        )
+        current |= {(row.resource_type, row.id): row for row in rows}
+    return [_put(each, current.get((each["resourceType"], each["id"])), origin) for each in resources]
+
+
+def _put(resource: Resource, current: StoredResource | None, origin: Origin) -> Put:
+    kind, logical_id = resource["resourceType"], resource["id"]
+    patient_id = None if kind in SHARED else logical_id if kind == "Patient" else origin.patient_id
+    before = None if current is None else fhir_json.parse(current.body)
+    if current is not None and not current.deleted and before is not None and _content(before) == _content(resource):
         return Put(current, "unchanged", Changeset())
-    _refuse_other_patient(current, patient_id, kind)
+    if kind not in SHARED:
+        _refuse_other_patient(current, patient_id, kind)
     version = 1 if current is None else current.revision + 1
     row = StoredResource(
-        participant_id=participant_id,
+        participant_id=origin.participant_id,
         resource_type=kind,
         id=logical_id,
-        last_updated=at,
-        patient_id=logical_id if kind == "Patient" else patient_id,
-        received_id=received_id,
-        body=stamped(resource, version, at),
+        last_updated=origin.at,
+        patient_id=patient_id,
+        received_id=origin.received_id,
+        body=stamped(resource, version, origin.at),
         revision=0 if current is None else current.revision,
     )
-    lookups = tuple(_lookups(resource, participant_id))
-    if current is None:
+    lookups = _lookups(resource, origin.participant_id)
+    if current is None or before is None:
         return Put(row, "created", Changeset(insert=(row, *lookups)))
-    old = await context.store.find(
-        Lookup,
-        Where("participant_id", "==", participant_id),
-        Where("resource_type", "==", kind),
-        Where("resource_id", "==", logical_id),
-    )
-    return Put(row, "updated", Changeset(insert=(_version(current), *lookups), replace=(row,), delete=tuple(old)))
+    old = _lookups(before, origin.participant_id)
+    gone = tuple(lookup for lookup in old if lookup not in lookups)
+    come = tuple(lookup for lookup in lookups if lookup not in old)
+    return Put(row, "updated", Changeset(insert=(_version(current), *come), replace=(row,), delete=gone))
 
 
 def _refuse_other_patient(current: StoredResource | None, patient_id: str | None, kind: str) -> None:
@@ -94,7 +128,10 @@ def _refuse_other_patient(current: StoredResource | None, patient_id: str | None
 
 
 def _content(resource: Resource) -> Resource:
+    """What makes a version: neither our own meta nor the message that said it (a doctor is named in every one)."""
     meta = {k: v for k, v in resource.get("meta", {}).items() if k not in ("versionId", "lastUpdated")}
+    if str(meta.get("source", "")).startswith("urn:sha256:"):
+        del meta["source"]
     rest = {k: v for k, v in resource.items() if k != "meta"}
     return rest | ({"meta": meta} if meta else {})
 
@@ -125,21 +162,32 @@ def _version(current: StoredResource) -> ResourceVersion:
     )
 
 
+def new_version(current: StoredResource, body: Resource, *, at: datetime, patient_id: str | None) -> Changeset:
+    """The rows that make `body` the next version, in that patient's compartment; its identifiers are the same."""
+    content = stamped(body, current.revision + 1, at)
+    row = replace(current, patient_id=patient_id, last_updated=at, body=content)
+    return Changeset(insert=(_version(current),), replace=(row,))
+
+
 def deleted(current: StoredResource, at: datetime) -> Changeset:
     """The rows that delete it: the history stays."""
     return Changeset(insert=(_version(current),), replace=(replace(current, deleted=True, last_updated=at),))
 
 
-def _lookups(resource: Resource, participant_id: str) -> Iterator[Record]:
+def _lookups(resource: Resource, participant_id: str) -> list[Lookup]:
+    """The rows by which it is found, each once, as they stand in the store."""
     named = {f"{i.get('system', '')}|{i['value']}": None for i in _list(resource.get("identifier")) if "value" in i}
-    for text in named:
-        yield Lookup(
+    return [
+        Lookup(
             participant_id=participant_id,
+            revision=1,
             resource_type=resource["resourceType"],
             parameter="identifier",
             value=text,
             resource_id=resource["id"],
         )
+        for text in named
+    ]
 
 
 def _list(value: Any) -> list[dict[str, Any]]:
@@ -160,9 +208,15 @@ def patient_reference(resource: Resource) -> str | None:
 
 
 def retargeted(value: Any, old: str, new: str) -> Any:
-    """The same JSON with every `reference` that reads `old` now reading `new`."""
-    if isinstance(value, dict):
-        if value.get("reference") == old:
-            value = value | {"reference": new}
-        return {k: retargeted(v, old, new) if isinstance(v, dict | list) else v for k, v in value.items()}
-    return [retargeted(v, old, new) if isinstance(v, dict | list) else v for v in value]
+    """The same JSON with every `reference` that reads `old` now reading `new`; what holds none is not copied."""
+    made = value
+    for key, part in value.items() if value.__class__ is dict else enumerate(value):
+        turned = part
+        if part.__class__ is dict or part.__class__ is list:
+            turned = retargeted(part, old, new)
+        elif part == old and key == "reference":
+            turned = new
+        if turned is not part:
+            made = value.copy() if made is value else made
+            made[key] = turned
+    return made

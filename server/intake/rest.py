@@ -11,6 +11,7 @@ from email.utils import format_datetime
 from functools import lru_cache
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from capability.statement import interactions
 from mappers.conversion import Resource
@@ -23,11 +24,12 @@ from server.context import Context
 from server.domain.errors import Conflict, Refused, StoreUnavailable
 from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import Lookup, ResourceVersion, StoredResource
-from server.intake import subscription
+from server.intake import binary, subscription
 from server.intake.accept import TRIES, assess, identities, merged
 from server.intake.identity import find, identity_keys, match
 from server.intake.kept import caller_of, context_of, kept_if_refused, refuse_on_errors, reply, stored
 from server.intake.resources import PATIENT_ELEMENTS, Put, patient_reference, put
+from server.intake.scores import score_rows
 from server.outcomes import FhirResponse
 from server.store.base import Changeset, Where
 
@@ -71,8 +73,8 @@ async def update(request: Request) -> FhirResponse:
     return await kept_if_refused(request, received, work)
 
 
-async def read(request: Request) -> FhirResponse:
-    """`GET /fhir/{type}/{id}`."""
+async def read(request: Request) -> Response:
+    """`GET /fhir/{type}/{id}`; a Binary as its own content for who asks for its type."""
     kind, context, caller = _supported(request, "read"), context_of(request), caller_of(request)
     caller.require(kind, "r")
     row = await context.store.get(
@@ -83,7 +85,7 @@ async def read(request: Request) -> FhirResponse:
         raise _unknown(kind)
     if row.deleted:
         raise Refused(410, [error("deleted", "", "This resource was deleted; its history is kept.")])
-    return _answer(request, row, 200)
+    return binary.content(row, request.headers.get("accept", "")) or _answer(request, row, 200)
 
 
 async def vread(request: Request) -> FhirResponse:
@@ -137,7 +139,9 @@ async def _write(resource: Resource, received: Received, context: Context, *, fr
         fresh=fresh,
     )
     if patient_id is not None and done.change != "unchanged":
-        extra += await assess(participant_id, patient_id, context)
+        if resource["resourceType"] == "QuestionnaireResponse":
+            extra += await score_rows(resource, received, patient_id=patient_id, at=at, context=context)
+        extra += assess(participant_id, patient_id, context)
     kept = received.state is ReceivedState.KEPT  # says all there is to say: no second write of the raw bytes
     rows = () if kept else (replace(received, state=ReceivedState.ACCEPTED, patient_id=patient_id),)
     action = {"created": "C", "updated": "U", "unchanged": "R"}[done.change]

@@ -4,6 +4,7 @@ lifecycle.py    a care period and its reports as rows: begin, end, what is due n
 consequences.py CMS's answer to an alignment, an unalignment, a report
 deadlines.py    OPEN_WINDOW, REMIND, CLOSE_WINDOW
 gather.py       a patient's stored resources as readings
+calculated.py   a BMI of height and weight, where nobody sent one
 assessment.py   ASSESS: what is missing, what can be built; submit_report: a person sends one
 document.py     a report's bytes, checked
 alignments.py   the record of how a patient stands on a track; what a person corrects in it

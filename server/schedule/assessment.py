@@ -29,6 +29,7 @@ from server.domain.measures import (
 from server.domain.submission import FINAL, Submission
 from server.domain.window import ACTIVE, ReportType, day_of
 from server.schedule.alignments import ended
+from server.schedule.calculated import with_bmi
 from server.schedule.corrections import corrections
 from server.schedule.document import Document, build, submitted
 from server.schedule.gather import Gathered, gather, patient_of
@@ -50,11 +51,12 @@ _UNALIGNED_EVENT = "unalignment"  # ACCESSEventTypeCS
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A care period and all that is known of its patient's measures."""
+    """A care period and all that is known of its patient's measures. `made`: what looking at them brought about."""
 
     calendar: Calendar
     gathered: Gathered
     patient: Resource | None
+    made: Changeset
 
     def reported(self) -> dict[str, datetime]:
         """By measure, the time of the newest value that this period's reports hold already."""
@@ -93,7 +95,8 @@ async def assess(job: Job, context: Context) -> Changeset:
     if ended is not None:
         return ended
     view = await _view(calendar, context)
-    changes = await _milestones(view, context) + await corrections(calendar, gathered=view.gathered, context=context)
+    changes = view.made + await _milestones(view, context)
+    changes += await corrections(calendar, gathered=view.gathered, context=context)
     for report in pending(calendar.reports):
         if calendar.today <= report.closes:
             changes += await _assessed(report, view, context)
@@ -121,7 +124,7 @@ async def submit_report(report_id: str, context: Context, *, agent: str = "cli",
     document = build(report, selection, view.patient, calendar, context)
     if document.errors:
         raise Refused(422, document.errors)
-    return await _sent(report, selection, document, view, context, agent=agent)
+    return view.made + await _sent(report, selection, document, view, context, agent=agent)
 
 
 async def _refuse_wrong_state(report: Report, calendar: Calendar, context: Context) -> None:
@@ -146,8 +149,9 @@ async def _refuse_wrong_state(report: Report, calendar: Calendar, context: Conte
 
 
 async def _view(calendar: Calendar, context: Context) -> View:
-    gathered = await gather(calendar.period, calendar.zone, calendar.rules, context)
-    return View(calendar, gathered, await patient_of(calendar.period, context))
+    found = await gather(calendar.period, calendar.zone, calendar.rules, context)
+    gathered, made = await with_bmi(found, calendar, context)
+    return View(calendar, gathered, await patient_of(calendar.period, context), made)
 
 
 async def _ended_by_cms(calendar: Calendar, context: Context) -> Changeset | None:

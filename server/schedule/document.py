@@ -58,7 +58,7 @@ def build(
         values={measure: [one.resource for one in found] for measure, found in selection.chosen.items()},
     )
     parameters = build_report(request)
-    return Document(fhir_json.dump(parameters), tuple(validate(parameters)))
+    return Document(fhir_json.dump(parameters), tuple(validate(parameters, guide=participant.guide)))
 
 
 def submitted(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from mappers.fhir import measures as observations
+from mappers.fhir.derived import is_height
 from mappers.instruments import cms_response
 from profiles import fhir_json
 from profiles.issue import Issue, error
@@ -39,11 +40,15 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """All readings of one patient, what could not become one, and the stored rows by `Type/id`."""
+    """All readings of one patient, what could not become one, and the stored rows by `Type/id`.
+
+    `heights` are the stored body heights: no measure of ACCESS, but a BMI can be made of one.
+    """
 
     readings: tuple[Reading, ...]
     unusable: tuple[Unusable, ...]
     rows: Mapping[str, StoredResource]
+    heights: tuple[Resource, ...] = ()
 
 
 async def gather(period: CarePeriod, zone: ZoneInfo, rules: Rules, context: Context) -> Gathered:
@@ -56,14 +61,19 @@ async def gather(period: CarePeriod, zone: ZoneInfo, rules: Rules, context: Cont
     )
     readings: list[Reading] = []
     unusable: list[Unusable] = []
+    heights: list[Resource] = []
     base_url, manual = f"{context.settings.base_url}/fhir", rules.bp_manual_allowed.value
-    for row in rows:
-        found = None if row.deleted else _read(row, zone, base_url=base_url, manual=manual)
+    for row in (row for row in rows if not row.deleted):
+        resource = fhir_json.parse(row.body)
+        found = _read(resource, row, zone=zone, base_url=base_url, manual=manual)
         if isinstance(found, Reading):
             readings.append(found)
         elif found is not None:
             unusable.append(found)
-    return Gathered(tuple(readings), tuple(unusable), {f"{row.resource_type}/{row.id}": row for row in rows})
+        elif is_height(resource):
+            heights.append(resource)
+    known = {f"{row.resource_type}/{row.id}": row for row in rows}
+    return Gathered(tuple(readings), tuple(unusable), known, tuple(heights))
 
 
 async def patient_of(period: CarePeriod, context: Context) -> Resource | None:
@@ -74,9 +84,10 @@ async def patient_of(period: CarePeriod, context: Context) -> Resource | None:
     return None if row is None or row.deleted else fhir_json.parse(row.body)
 
 
-def _read(row: StoredResource, zone: ZoneInfo, *, base_url: str, manual: bool) -> Reading | Unusable | None:
+def _read(
+    resource: Resource, row: StoredResource, *, zone: ZoneInfo, base_url: str, manual: bool
+) -> Reading | Unusable | None:
     """One row; None: it is no measure of ACCESS, or its time is not known to the day."""
-    resource = fhir_json.parse(row.body)
     reference = f"{row.resource_type}/{row.id}/{row.revision}"
     if row.resource_type == "QuestionnaireResponse":
         return _answers(resource, reference=reference, zone=zone, base_url=base_url)

@@ -26,6 +26,20 @@ class Where(NamedTuple):
     value: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobForEach:
+    """Work to enqueue for each row of `record` that meets `where` when the transaction is written; `key` is its `id`.
+
+    Nobody can add a row between the looking and the enqueuing. No blind columns.
+    """
+
+    participant_id: str
+    kind: JobKind
+    due_at: datetime
+    record: type[Record]
+    where: tuple[Where, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Changeset:
     """All that one step writes, in one transaction: all of it or nothing.
@@ -34,6 +48,7 @@ class Changeset:
     replace  rows as they shall be; `revision` is the one that was read, Conflict if it has moved on since.
     delete   rows to remove (not append-only ones), compared by revision likewise.
     jobs     work to enqueue.
+    each     work to enqueue for each row of some kind, looked up in the transaction.
     finish   the job that this step ran: deleted, if its lease is still ours, else LeaseLost and nothing is written.
     audit    audit entries, chained by the engine in the order given.
     """
@@ -42,6 +57,7 @@ class Changeset:
     replace: tuple[Record, ...] = ()
     delete: tuple[Record, ...] = ()
     jobs: tuple[NewJob, ...] = ()
+    each: tuple[JobForEach, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
     finish: Job | None = None
 
@@ -52,6 +68,7 @@ class Changeset:
             replace=self.replace + other.replace,
             delete=self.delete + other.delete,
             jobs=self.jobs + other.jobs,
+            each=self.each + other.each,
             audit=self.audit + other.audit,
             finish=self.finish or other.finish,
         )

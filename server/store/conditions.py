@@ -1,13 +1,15 @@
 """What every engine makes of conditions before it writes them in its own language: checked, and with stored values."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 from server.store.base import Where
 from server.store.crypto import DataKey
 from server.store.rows import RowCodec, blinded
-from server.store.schema import Blinded, Column
+from server.store.schema import Blinded, Codec
 
+Operator = Literal["==", "<", "<=", ">", ">=", "in"]
 _OPERATORS: Final = frozenset({"==", "<", "<=", ">", ">=", "in"})
 
 
@@ -15,22 +17,44 @@ class Stored(NamedTuple):
     """A condition on stored values. `value` is a tuple for `in`; None with `==` asks for empty columns."""
 
     column: str
-    operator: Literal["==", "<", "<=", ">", ">=", "in"]
+    operator: Operator
     value: Any
 
 
 def stored_conditions(codec: RowCodec[Any], where: Sequence[Where], key: DataKey | None) -> list[Stored]:
     """The conditions on stored values. Raises ValueError for one that no engine may answer."""
-    found: list[Stored] = []
-    for condition in where:
-        column = codec.schema.column(condition.column)
-        _check(codec, column, condition)
-        if condition.operator == "in":
-            value: Any = tuple(_stored(column, each) for each in condition.value)
+    values = stored_values(codec, where, key)
+    return [Stored(each.column, each.operator, value) for each, value in zip(where, values, strict=True)]
+
+
+def stored_values(codec: RowCodec[Any], where: Sequence[Where], key: DataKey | None) -> list[Any]:
+    """The stored value of each condition. Raises ValueError for a condition that no engine may answer."""
+    found: list[Any] = []
+    for column_name, operator, value in where:
+        encode, place = _conversion(codec, column_name, operator)
+        if value is None:
+            found.append(None)
+        elif operator == "in":
+            found.append(tuple(value) if encode is None else tuple(map(encode, value)))
+        elif place is not None and key is not None:
+            found.append(blinded(value, key, place))
         else:
-            value = _hashed(codec, column, condition.value, key)
-        found.append(Stored(column.name, condition.operator, value))
+            found.append(value if encode is None else encode(value))
     return found
+
+
+@cache
+def _conversion(codec: RowCodec[Any], column_name: str, operator: Operator) -> tuple[Codec | None, bytes | None]:
+    """How a column's value is stored, and what its hash is bound to if it is blind. Raises ValueError."""
+    column = codec.schema.column(column_name)
+    place = f"{codec.schema.table.name}.{column.name}"
+    if operator not in _OPERATORS:
+        raise ValueError(f"{place}: {operator!r} is no operator")
+    if column.sealed:
+        raise ValueError(f"{place} is sealed: it can not be searched")
+    if column.blind and operator != "==":
+        raise ValueError(f"{place} is blind: it can only be compared by ==")
+    return column.encode, codec.blind_place(column.name) if column.blind else None
 
 
 def fixed_columns(where: Sequence[Where]) -> frozenset[str]:
@@ -51,9 +75,7 @@ def order_columns(codec: RowCodec[Any], order_by: str | None) -> tuple[str, ...]
 def has_blind(codec: RowCodec[Any], where: Sequence[Where]) -> bool:
     """Whether a condition gives clear text for a blind column, which takes the participant's key."""
     return any(
-        codec.schema.column(condition.column).blind
-        and condition.value is not None
-        and not isinstance(condition.value, Blinded)
+        condition.column in codec.blind and condition.value is not None and not isinstance(condition.value, Blinded)
         for condition in where
     )
 
@@ -64,23 +86,3 @@ def participant_of(where: Sequence[Where]) -> str:
         if condition.column == "participant_id" and condition.operator == "==":
             return str(condition.value)
     raise ValueError("a blind column is asked for with participant_id == …: each participant has its own hashes")
-
-
-def _check(codec: RowCodec[Any], column: Column, condition: Where) -> None:
-    place = f"{codec.schema.table.name}.{column.name}"
-    if condition.operator not in _OPERATORS:
-        raise ValueError(f"{place}: {condition.operator!r} is no operator")
-    if column.sealed:
-        raise ValueError(f"{place} is sealed: it can not be searched")
-    if column.blind and condition.operator != "==":
-        raise ValueError(f"{place} is blind: it can only be compared by ==")
-
-
-def _hashed(codec: RowCodec[Any], column: Column, value: Any, key: DataKey | None) -> Any:
-    if column.blind and value is not None and key is not None:
-        return blinded(value, key, codec.blind_place(column.name))
-    return _stored(column, value)
-
-
-def _stored(column: Column, value: Any) -> Any:
-    return value if value is None or column.encode is None else column.encode(value)

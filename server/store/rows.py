@@ -1,49 +1,34 @@
 """Records to stored values and back, sealing and blinding on the way. The same for every engine."""
 
-from collections.abc import Sequence
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from server.domain.errors import StoreDamaged
 from server.domain.record import Record
 from server.store.crypto import DataKey
-from server.store.schema import RECORDS, Blinded, Schema, schema_of
+from server.store.schema import RECORDS, Blinded, Schema, Storage, schema_of
 
 R = TypeVar("R", bound=Record)
 
 
 class RowCodec(Generic[R]):
-    """Encodes and decodes one record type; everything that can be known beforehand is computed once."""
+    """Encodes and decodes one record type; everything that can be known beforehand is computed once.
 
-    __slots__ = ("_blind", "_coded", "_decoded", "_fetch", "_key", "_revision", "_sealed", "schema")
+    `encode(record, key, revision)` gives the stored values in column order. Raises ValueError for a value that can not
+    be stored. It is written out and compiled for each type: every write of every row passes through it.
+    """
+
+    __slots__ = ("_decoded", "_key", "_revision", "_sealed", "blind", "encode", "schema")
 
     def __init__(self, schema: Schema[R]) -> None:
         self.schema = schema
         columns = list(enumerate(schema.columns))
-        self._fetch = attrgetter(*schema.names)
         self._revision = schema.position("revision")
         self._key = tuple(schema.position(name) for name in schema.table.key)
-        self._coded = tuple((at, column.encode) for at, column in columns if column.encode is not None)
         self._decoded = tuple((at, column.decode) for at, column in columns if column.decode is not None)
-        self._blind = tuple((at, self._place(column.name)) for at, column in columns if column.blind)
         self._sealed = tuple((at, self._place(column.name)) for at, column in columns if column.sealed)
-
-    def encode(self, record: R, key: DataKey, revision: int) -> list[Any]:
-        """The stored values in column order. Raises ValueError for a value that can not be stored."""
-        values = list(self._fetch(record))
-        values[self._revision] = revision
-        for at, encode in self._coded:
-            if values[at] is not None:
-                values[at] = encode(values[at])
-        for at, place in self._blind:
-            if values[at] is not None:
-                values[at] = blinded(values[at], key, place)
-        if self._sealed:
-            row = self._row(values, revision)
-            for at, place in self._sealed:
-                if values[at] is not None:
-                    values[at] = key.seal(values[at], place + row)
-        return values
+        self.blind = frozenset(column.name for column in schema.columns if column.blind)
+        self.encode: Callable[[R, DataKey, int], list[Any]] = _compiled(schema, self._place)
 
     def locate(self, record: R, key: DataKey) -> list[Any]:
         """The stored values of the primary key, then the revision."""
@@ -92,9 +77,43 @@ class RowCodec(Generic[R]):
         return "/".join(str(stored[at]) for at in self._key)
 
 
+def _compiled(schema: Schema[Any], place_of: Callable[[str], bytes]) -> Callable[[Any, DataKey, int], list[Any]]:
+    """The function that `RowCodec.encode` is. Its source holds names of columns only."""
+    known: dict[str, Any] = {"blinded": blinded}
+    fetched, made = [], []
+    for at, column in enumerate(schema.columns):
+        value, known[f"place{at}"], known[f"encode{at}"] = f"v{at}", place_of(column.name), column.encode
+        text = value if column.encode is None else f"encode{at}({value})"
+        if column.name == "revision":
+            text = "revision"
+        if column.blind:
+            text = f"blinded({text}, key, place{at})"
+        if column.sealed:
+            text = f"key.seal({text}, place{at} + row)"
+        fetched.append(f"    {value} = record.{column.name}")
+        made.append(f"None if {value} is None else {text}" if column.optional and text != value else text)
+    if any(column.sealed for column in schema.columns):
+        fetched.append(f"    row = {_row_source(schema)}")
+    source = "\n".join(["def encode(record, key, revision):", *fetched, f"    return [{', '.join(made)}]"])
+    exec(compile(source, f"<{schema.table.name}>", "exec"), known)  # noqa: S102 - written here, from our own types
+    encode: Callable[[Any, DataKey, int], list[Any]] = known["encode"]
+    return encode
+
+
+def _row_source(schema: Schema[Any]) -> str:
+    """What `RowCodec._row` computes, written out. The key of a type with sealed columns is plain text or a number."""
+    parts = []
+    for name in schema.table.key:
+        value = f"v{schema.position(name)}"
+        if schema.column(name).storage is not Storage.TEXT:
+            value = f"str({value})"
+        parts.append(f"{{len({value})}}:{{{value}}}|")
+    return f'f"{"".join(parts)}{{revision}}".encode()'
+
+
 def blinded(value: str, key: DataKey, place: bytes) -> str:
     """The hash to store or to look for; what is a hash already stays."""
-    return str(value) if isinstance(value, Blinded) else key.blind(value, place)
+    return str(value) if value.__class__ is Blinded else key.blind(value, place)
 
 
 CODECS: Final[dict[type[Record], RowCodec[Any]]] = {kind: RowCodec(schema_of(kind)) for kind in RECORDS}

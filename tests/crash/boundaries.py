@@ -20,6 +20,7 @@ from server.domain.job import Job
 from server.domain.received import Received
 from server.domain.submission import Submission, SubmissionState
 from server.store.base import Changeset
+from server.store.mongodb.engine import MongoStore
 from server.store.sqlite.engine import SqliteStore
 
 # In the order in which a submission passes them.
@@ -62,6 +63,7 @@ _WIRE = {
     (b"/care-updates", "answer"): "notice sent",
 }
 _PLACES = {place for place, _ in _WIRE}
+ENGINES: tuple[Any, ...] = (SqliteStore, MongoStore)
 _Transport = asyncio.selector_events._SelectorSocketTransport
 
 
@@ -91,8 +93,9 @@ class Trap:
 
 def set_trap(trap: Trap) -> None:
     """From now on this process is watched."""
-    _watch_commits(trap)
-    _watch_claims(trap)
+    for engine in ENGINES:
+        _watch_commits(trap, engine)
+        _watch_claims(trap, engine)
     _watch_sockets(trap)
 
 
@@ -101,10 +104,10 @@ def passed(marks: bytes) -> frozenset[str]:
     return frozenset(name for name, mark in zip(ORDER, marks, strict=False) if mark)
 
 
-def _watch_commits(trap: Trap) -> None:
-    commit = SqliteStore.commit
+def _watch_commits(trap: Trap, engine: Any) -> None:
+    commit = engine.commit
 
-    async def watched(store: SqliteStore, changeset: Changeset) -> None:
+    async def watched(store: Any, changeset: Changeset) -> None:
         names = list(_told(changeset, trap))
         for name in names:
             if name in _BEFORE:
@@ -113,7 +116,7 @@ def _watch_commits(trap: Trap) -> None:
         for name in names:
             trap.passed(name)
 
-    SqliteStore.commit = watched  # type: ignore[method-assign]
+    engine.commit = watched
 
 
 def _told(changeset: Changeset, trap: Trap) -> Iterator[str]:
@@ -144,26 +147,31 @@ def _about(row: object, *, new: bool) -> Iterator[str]:
         yield from () if waits else (_STATES[row.state],)
 
 
-def _watch_claims(trap: Trap) -> None:
-    claim = SqliteStore.claim
+def _watch_claims(trap: Trap, engine: Any) -> None:
+    claim = engine.claim
 
-    async def watched(store: SqliteStore, **given: Any) -> Any:
+    async def watched(store: Any, **given: Any) -> Any:
         jobs: list[Job] = list(await claim(store, **given))
         if jobs:
             trap.passed("job claimed")
         return jobs
 
-    SqliteStore.claim = watched  # type: ignore[method-assign]
+    engine.claim = watched
 
 
 def leases_are_over() -> None:
     """To this process every lease that another one holds has run out, as if it had waited for that."""
-    claim = SqliteStore.claim
+    for engine in ENGINES:
+        _claim_later(engine)
 
-    async def later(store: SqliteStore, **given: Any) -> Any:
+
+def _claim_later(engine: Any) -> None:
+    claim = engine.claim
+
+    async def later(store: Any, **given: Any) -> Any:
         return await claim(store, **{**given, "machine_now": given["machine_now"] + timedelta(minutes=5)})
 
-    SqliteStore.claim = later  # type: ignore[method-assign]
+    engine.claim = later
 
 
 def _watch_sockets(trap: Trap) -> None:

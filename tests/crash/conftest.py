@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -20,6 +24,9 @@ BEGIN = datetime(2026, 8, 20, 14, 0, tzinfo=UTC)
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the modules that the tests share with the victim
 inputs = importlib.import_module("inputs")
+STANDIN = HERE.parent / "server" / "store" / "standin.py"
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # the stand-in syncs after each statement
+ENGINES = ("sqlite", "mongodb")
 Json = dict[str, Any]
 
 # What makes a round take milliseconds: answers, polls and idle workers as fast as they can be.
@@ -130,10 +137,32 @@ class Grounds:
         return "".join(path.read_text() for path in self.config.parent.parent.glob("*.log"))
 
 
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each store engine in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[str]:
+    """The URL of a MongoDB server: that of ACCESS_FACADE_TEST_MONGODB, else the stand-in."""
+    if named := os.environ.get("ACCESS_FACADE_TEST_MONGODB"):
+        yield named
+        return
+    folder = Path(tempfile.mkdtemp(prefix="standin-", dir=MEMORY))
+    server = Child([str(STANDIN), "--data-dir", str(folder), "--port", "0"], folder / "log")
+    yield f"mongodb://127.0.0.1:{server.first_line.split()[1]}/?replicaSet=standin"
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Grounds]]:
-    """Makes an installation with its own store, its own CMS, its own PCP."""
+def grounds(
+    tmp_path_factory: pytest.TempPathFactory, engine: str, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Grounds]]:
+    """Makes an installation with its own store of the engine, its own CMS, its own PCP."""
     tmp_path = tmp_path_factory.mktemp("crash")
+    base, _, options = request.getfixturevalue("mongodb").partition("?") if engine == "mongodb" else ("", "", "")
     children: list[Child] = []
     http = httpx2.Client(trust_env=False, timeout=30)
 
@@ -148,7 +177,12 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         cms = json.loads(started(f"{name}-cms", "-m", "sandbox", *cms_arguments).first_line)["sandbox"]
         pcp_file = str(tmp_path / f"{name}-pcp.jsonl")
         pcp = json.loads(started(f"{name}-pcp", "-m", "sandbox.pcp", "--port", "0", "--file", pcp_file).first_line)
-        made = initialise(folder, demo=True, sandbox_port=int(cms.rpartition(":")[2]))
+        made = initialise(
+            folder,
+            demo=True,
+            sandbox_port=int(cms.rpartition(":")[2]),
+            store=f"{base.rstrip('/')}/crash_{uuid4().hex[:12]}?{options}" if engine == "mongodb" else None,
+        )
         _hurry(made.config, lease)
         http.post(f"{cms}/sandbox/clock", json={"now": BEGIN.isoformat()}).raise_for_status()
         parent = started(f"{name}-victim", str(HERE / "victim.py"), str(made.config), BEGIN.isoformat())

@@ -1,5 +1,6 @@
 """What the rounds begin with: aligned patients with all the values that a CKM baseline needs, and a subscriber."""
 
+import re
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,11 @@ VALUES = {
     "18262-6": ("92", "mg/dL"),
 }
 Resource = dict[str, Any]
+
+
+def store_named(url: str, name: str) -> str:
+    """Another store beside that of a URL: a file in the same folder, or a database of the same server."""
+    return re.sub(r"[\w-]+(?=(\.db)?(\?|$))", name, url, count=1)
 
 
 def mbi(number: int) -> str:

@@ -73,6 +73,9 @@ def _warm_up() -> None:
 
 
 def _start(command: Json, config: Path, children: dict[int, mmap.mmap]) -> Json:
+    end = time.monotonic() + 5
+    while threading.active_count() > 1 and time.monotonic() < end:
+        time.sleep(0.001)  # the MongoDB driver's threads end a moment after its client
     assert threading.active_count() == 1, "a process with threads must not fork"
     marks = mmap.mmap(-1, len(ORDER))
     child = os.fork()
@@ -118,7 +121,7 @@ def _child(command: Json, config: Path, marks: mmap.mmap) -> None:
 async def _with_context(config: Path, command: Json) -> None:
     loaded = settings.load(config)
     for store in command.get("stores", [None]):
-        chosen = loaded if store is None else replace(loaded, store_url=f"sqlite:///{config.parent / store}")
+        chosen = loaded if store is None else replace(loaded, store_url=inputs.store_named(loaded.store_url, store))
         async with wired(chosen) as context:
             await WORK[command["do"]](context, command)
 

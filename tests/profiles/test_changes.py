@@ -10,6 +10,7 @@ import pytest
 
 from profiles import library
 from profiles.changes import changes, main
+from profiles.validate import validate
 
 OLD = library.guide_folder("access-0.9.12")
 
@@ -96,5 +97,5 @@ def test_an_unknown_version_is_refused() -> None:
     with pytest.raises(library.UnknownGuide):
         library.guide_folder("access-0.0.1")
     with pytest.raises(library.UnknownGuide, match=r"0\.9\.12"):
-        library.select(access="0.0.1")
+        validate({"resourceType": "Basic"}, guide="0.0.1")
     assert library.access_versions() == (library.ACCESS_VERSION,)

@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,8 +26,9 @@ from server.domain.errors import (
     UniqueViolation,
 )
 from server.outcomes import (
-    EXCEPTION_HANDLERS,
     FRAMEWORK,
+    Application,
+    Endpoint,
     FhirResponse,
     OutcomeMiddleware,
     for_exception,
@@ -191,8 +191,12 @@ async def _ident(request: Request) -> Response:
 @pytest.fixture
 async def http() -> AsyncIterator[httpx2.AsyncClient]:
     """An app that fails in each way."""
-    routes = [Route("/boom", _boom), Route("/refused", _refused), Route("/id", _ident)]
-    app = Starlette(routes=routes, middleware=[Middleware(OutcomeMiddleware)], exception_handlers=EXCEPTION_HANDLERS)
+    routes = [
+        Route("/boom", Endpoint(_boom)),
+        Route("/refused", Endpoint(_refused)),
+        Route("/id", Endpoint(_ident), methods=["GET"]),
+    ]
+    app = Application(routes=routes, middleware=[Middleware(OutcomeMiddleware)])
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://facade.test") as client:
         yield client
 

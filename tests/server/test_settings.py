@@ -68,6 +68,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('role = "ehr"', 'role = "admin"', "role = 'admin': it must be one of ehr, hie, operator, pcp"),
         ('tracks = ["CKM"]', 'tracks = ["ckm"]', "tracks = 'ckm': it must be one of BH, CKM, MSK, eCKM"),
         ('reporting = "review"', 'reporting = "yes"', "reporting = 'yes': it must be one of automatic, review"),
+        ('reporting = "review"', 'guide = "0.1"', "guide = '0.1': it must be one of 0.9.12"),
         ('payer_id = "00831"', 'payer_id = "1"\ntime_zone = "Mars/Base"', "time_zone 'Mars/Base' is not an IANA zone"),
         ('client_id = "example"', 'client_id = "e"\nauth_method = "none"', "auth_method = 'none': it must be one of"),
         ('participant = "ACCES12345"', 'participant = "ACCES1"', "client participant = 'ACCES1': it must be one of"),

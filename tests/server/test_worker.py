@@ -357,8 +357,11 @@ async def test_the_standing_jobs_exist_once(shop: Shop, tmp_path: Path) -> None:
     assert kinds == [JobKind.MAILBOX, JobKind.RECOVER]
 
 
-def test_a_sigterm_ends_the_worker_program_in_order(tmp_path: Path) -> None:
-    """`access-facade worker`: exit 0, within seconds, nothing said that is not a log line."""
+@pytest.mark.parametrize("moment", ["store opened", "at work"])
+def test_a_sigterm_ends_the_worker_program_in_order(tmp_path: Path, moment: str) -> None:
+    """`access-facade worker`: exit 0, within seconds, nothing said that is not a log line; also before it works."""
+    file = tmp_path / "demo" / "access.db"
+    reached = file.exists if moment == "store opened" else partial(_is_at_work, file)
     made = initialise(tmp_path / "demo", demo=True)
     text = made.config.read_text().replace('source = "http://127.0.0.1:8090/sandbox/clock"', 'source = "system"')
     made.config.write_text(text)
@@ -368,10 +371,10 @@ def test_a_sigterm_ends_the_worker_program_in_order(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
     )
     end = time.monotonic() + 30
-    while not _is_at_work(tmp_path / "demo" / "access.db"):
+    while not reached():
         assert process.poll() is None
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.002 if moment == "store opened" else 0.05)
     began = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=30)

@@ -17,10 +17,10 @@ from pymongo.results import BulkWriteResult
 
 from server.domain.audit import AuditEntry
 from server.domain.errors import Conflict, StoreDamaged
-from server.domain.job import Job
+from server.domain.job import Job, NewJob
 from server.domain.record import Record
 from server.store import chain
-from server.store.base import Changeset
+from server.store.base import Changeset, JobForEach
 from server.store.crypto import DataKey
 from server.store.mongodb import jobs
 from server.store.mongodb.documents import Document, Documents, documents_of, key_text
@@ -45,18 +45,20 @@ class Commands(NamedTuple):
     replace: dict[str, list[Command]]
     insert: dict[str, list[Command]]
     jobs: list[Command]
+    each: tuple[JobForEach, ...]
     audit: list[tuple[str, list[Any], DataKey]]
 
     @property
     def rows(self) -> int:
         """How many rows it writes."""
         parts = (*self.delete.values(), *self.replace.values(), *self.insert.values())
-        return sum(map(len, parts)) + len(self.jobs) + len(self.audit) + 1
+        return sum(map(len, parts)) + len(self.jobs) + len(self.each) + len(self.audit) + 1
 
 
 def prepare(changeset: Changeset, keys: Keys) -> Commands:
     """Seals, blinds and encodes. Raises ValueError for rows that no engine takes."""
-    found = Commands(changeset.finish, None, {}, {}, {}, [jobs.enqueue(waiting_job(job)) for job in changeset.jobs], [])
+    enqueued: list[Command] = [jobs.enqueue(waiting_job(job)) for job in changeset.jobs]
+    found = Commands(changeset.finish, None, {}, {}, {}, enqueued, changeset.each, [])
     for record in changeset.delete:
         documents = _changeable(record)
         *key, revision = documents.codec.locate(record, keys[record.participant_id])
@@ -80,7 +82,7 @@ def releasing(job: Job, due_at: datetime) -> Commands:
     """A leased job given back. Raises LeaseLost for one that was never leased, ValueError for a time without a zone."""
     jobs.held(job)
     instant(due_at)
-    return Commands(None, (job, due_at), {}, {}, {}, [], [])
+    return Commands(None, (job, due_at), {}, {}, {}, [], (), [])
 
 
 async def write(session: AsyncClientSession, database: str, group: Sequence[Commands]) -> None:
@@ -96,8 +98,22 @@ async def write(session: AsyncClientSession, database: str, group: Sequence[Comm
         _compare(table, len(commands), (await _bulk(session, into, table, commands)).matched_count)
     for table, commands in _joined(commands.insert for commands in group):
         await _bulk(session, into, table, commands)
-    if enqueued := [command for commands in group for command in commands.jobs]:
+    enqueued = [command for commands in group for command in commands.jobs]
+    for wanted in [each for commands in group for each in commands.each]:
+        enqueued += await _for_each(session, into, wanted)
+    if enqueued:
         await _bulk(session, into, Job.TABLE.name, enqueued)
+
+
+async def _for_each(session: AsyncClientSession, into: AsyncDatabase[Document], wanted: JobForEach) -> list[Command]:
+    """Work for each row that the transaction sees."""
+    documents = documents_of(wanted.record)
+    rows = await into[documents.name].find(documents.filter(wanted.where, None), session=session).to_list()
+    new = [
+        NewJob(participant_id=row["participant_id"], kind=wanted.kind, key=row["id"], due_at=wanted.due_at)
+        for row in rows
+    ]
+    return [jobs.enqueue(waiting_job(job)) for job in new]
 
 
 def _changeable(record: Record) -> Documents[Any]:

@@ -49,12 +49,12 @@ class MongoStore(RawAccess):
     async def commit(self, changeset: Changeset) -> None:
         """One multi-document transaction, shared with what else is queued for the same participant."""
         names = changeset.participants()
-        if not (names or changeset.jobs or changeset.finish is not None):
+        work = (*changeset.jobs, *changeset.each, *([changeset.finish] if changeset.finish else []))
+        owners = names or {each.participant_id for each in work}
+        if not owners:
             return
-        self._open()
         keys = {name: await self._key(name) for name in names}
         commands = changes.prepare(changeset, keys)
-        owners = names or {job.participant_id for job in (*changeset.jobs, changeset.finish) if job is not None}
         await self._lanes.submit(min(owners), commands)
 
     async def get(self, kind: type[R], **key: Any) -> R | None:

@@ -8,14 +8,13 @@ from server.domain.job import Job
 from server.domain.record import Record
 from server.store.base import Changeset
 from server.store.crypto import DataKey
-from server.store.rows import codec_of
 from server.store.sqlite import jobs
 from server.store.sqlite.statements import Statements, statements_of
 from server.store.sqlite.writer import Transaction
 from server.store.waiting import WaitingJob, waiting_job
 
 Keys = dict[str, DataKey]
-_audit = codec_of(AuditEntry)
+_entries = statements_of(AuditEntry)
 
 
 class _Batch(NamedTuple):
@@ -33,12 +32,9 @@ class Prepared(NamedTuple):
     finish: Job | None
     batches: tuple[_Batch, ...]
     jobs: list[WaitingJob]
+    each: list[jobs.ForEach]
     audit: list[tuple[str, list[Any], DataKey]]
-
-    @property
-    def rows(self) -> int:
-        """How many rows it writes."""
-        return sum(len(batch.rows) for batch in self.batches) + len(self.jobs) + len(self.audit)
+    rows: int  # that it writes, about
 
     def run(self, transaction: Transaction) -> None:
         """Raises Conflict, UniqueViolation, LeaseLost; the writer then undoes all of it."""
@@ -48,6 +44,8 @@ class Prepared(NamedTuple):
             _apply(transaction, batch)
         if self.jobs:
             jobs.enqueue(transaction, self.jobs)
+        for each in self.each:
+            each.run(transaction)
         for participant_id, values, key in self.audit:
             transaction.append(participant_id, values, key)
 
@@ -65,13 +63,17 @@ def prepare(changeset: Changeset, keys: Keys) -> Prepared:
         _add(batches, found, found.replace, found.replace_values(values), compared=True)
     for record in changeset.insert:
         found = statements_of(type(record))
-        if isinstance(record, AuditEntry):
+        if found is _entries:
             raise ValueError("audit entries go into Changeset.audit: the engine chains them")
         _add(batches, found, found.insert, found.codec.encode(record, keys[record.participant_id], 1), compared=False)
     audit = [
-        (e.participant_id, _audit.encode(e, keys[e.participant_id], 1), keys[e.participant_id]) for e in changeset.audit
+        (e.participant_id, _entries.codec.encode(e, keys[e.participant_id], 1), keys[e.participant_id])
+        for e in changeset.audit
     ]
-    return Prepared(changeset.finish, tuple(batches.values()), [waiting_job(j) for j in changeset.jobs], audit)
+    parts = (changeset.delete, changeset.replace, changeset.insert, changeset.jobs, changeset.each, audit)
+    waiting = [waiting_job(job) for job in changeset.jobs]
+    each = [jobs.for_each(wanted) for wanted in changeset.each]
+    return Prepared(changeset.finish, tuple(batches.values()), waiting, each, audit, sum(map(len, parts)))
 
 
 def _changeable(record: Record) -> Statements[Any]:
@@ -82,9 +84,11 @@ def _changeable(record: Record) -> Statements[Any]:
 
 
 def _add(batches: dict[str, _Batch], found: Statements[Any], sql: str, row: Any, *, compared: bool) -> None:
-    if sql not in batches:
-        batches[sql] = _Batch(found.table.name, sql, compared, [])
-    batches[sql].rows.append(row)
+    batch = batches.get(sql)
+    if batch is None:
+        batches[sql] = _Batch(found.table.name, sql, compared, [row])
+    else:
+        batch.rows.append(row)
 
 
 def _apply(transaction: Transaction, batch: _Batch) -> None:

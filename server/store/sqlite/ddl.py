@@ -31,7 +31,7 @@ def create_table(schema: Schema[Any]) -> Iterator[str]:
     form = "STRICT" if any(column.sealed for column in schema.columns) else "STRICT, WITHOUT ROWID"
     yield f"CREATE TABLE {quoted(table.name)} ({body}) {form}"
     for names in table.unique:
-        yield _index(table.name, names, unique=True)
+        yield _index(table.name, names, unique=True) + _where_all_count(schema, names)
     for names in table.indexes:
         yield _index(table.name, names, unique=False)
     if table.append_only:
@@ -54,6 +54,12 @@ def columns(names: tuple[str, ...]) -> str:
 
 def _column(column: Column) -> str:
     return f"{quoted(column.name)} {_TYPES[column.storage]}{'' if column.optional else ' NOT NULL'}"
+
+
+def _where_all_count(schema: Schema[Any], names: tuple[str, ...]) -> str:
+    """A unique index leaves out the rows that it ignores."""
+    empty = [f"{quoted(name)} IS NOT NULL" for name in names if schema.column(name).optional]
+    return f" WHERE {' AND '.join(empty)}" if empty else ""
 
 
 def _index(table: str, names: tuple[str, ...], *, unique: bool) -> str:

@@ -16,7 +16,7 @@ from server.store.base import ChainReport, Changeset, Where
 from server.store.conditions import has_blind, participant_of
 from server.store.crypto import DataKey, MasterKey
 from server.store.sqlite import jobs, verify
-from server.store.sqlite.changes import Keys, prepare
+from server.store.sqlite.changes import prepare
 from server.store.sqlite.connection import create_file, open_writer
 from server.store.sqlite.faults import translating
 from server.store.sqlite.keys import KeyRing, check_master_key
@@ -50,10 +50,9 @@ class SqliteStore(RawAccess):
 
     async def commit(self, changeset: Changeset) -> None:
         """One transaction, together with whatever else is queued."""
-        names = changeset.participants()
-        if names or changeset.jobs or changeset.finish is not None:
-            keys = await self._keys(names)
-            prepared = prepare(changeset, keys)
+        keys = {name: self._ring.get(name) or await self._key(name) for name in changeset.participants()}
+        prepared = prepare(changeset, keys)
+        if prepared.rows or prepared.finish is not None:
             await self._writer.submit(prepared.run, rows=prepared.rows)
 
     async def get(self, kind: type[R], **key: Any) -> R | None:
@@ -150,14 +149,10 @@ class SqliteStore(RawAccess):
     async def _value(self, sql: str, values: Sequence[Any]) -> Any:
         return (await self._readers.near(lambda connection: connection.execute(sql, values).fetchone()))[0]
 
-    async def _keys(self, participant_ids: set[str]) -> Keys:
-        return {participant_id: await self._key(participant_id) for participant_id in participant_ids}
-
     async def _key(self, participant_id: str) -> DataKey:
-        key = self._ring.get(participant_id)
-        if key is None:
-            await self._writer.submit(lambda transaction: self._ring.ensure(transaction, participant_id))
-            key = await self._readers.near(lambda connection: self._ring.load(connection, participant_id))
+        """The key, made if it is not there."""
+        await self._writer.submit(lambda transaction: self._ring.ensure(transaction, participant_id))
+        key = await self._readers.near(lambda connection: self._ring.load(connection, participant_id))
         assert key is not None, "the key was just committed"
         return key
 

@@ -3,15 +3,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from server.domain.errors import LeaseLost, UniqueViolation
-from server.domain.job import Job, JobKind, JobState
+from server.domain.job import Job, JobKind, JobState, NewJob
+from server.store.base import JobForEach
 from server.store.rows import codec_of
 from server.store.schema import instant, schema_of
-from server.store.sqlite.ddl import columns
+from server.store.sqlite.ddl import columns, quoted
+from server.store.sqlite.statements import conditions, statements_of
 from server.store.sqlite.writer import Transaction
-from server.store.waiting import WaitingJob, waiting_key
+from server.store.waiting import WaitingJob, waiting_job, waiting_key
 
 _COLUMNS: Final = columns(schema_of(Job).names)
 _DUE_AT: Final = schema_of(Job).position("due_at")
@@ -25,7 +27,8 @@ _ENQUEUE: Final = (
     'INSERT INTO "job" '
     '("participant_id", "id", "kind", "key", "due_at", "waiting_key", "revision", "state", "attempts") '
     "VALUES (?, ?, ?, ?, ?, ?, 1, 'waiting', 0) "
-    'ON CONFLICT ("waiting_key") DO UPDATE SET "due_at" = min("due_at", excluded."due_at"), '
+    'ON CONFLICT ("waiting_key") WHERE "waiting_key" IS NOT NULL '
+    'DO UPDATE SET "due_at" = min("due_at", excluded."due_at"), '
     '"revision" = "job"."revision" + 1 WHERE "job"."participant_id" = excluded."participant_id"'
 )
 _FINISH: Final = f'DELETE FROM "job" WHERE {_HELD}'
@@ -72,6 +75,30 @@ class Claim:
         rows = transaction.cursor.execute(self._take, self._take_values).fetchall()
         rows.sort(key=lambda row: (row[_DUE_AT], row[_ID]))
         return [codec_of(Job).decode(row, None) for row in rows]
+
+
+class ForEach(NamedTuple):
+    """Work for each row that one look-up finds in the transaction."""
+
+    wanted: JobForEach
+    sql: str
+    values: list[Any]
+
+    def run(self, transaction: Transaction) -> None:
+        """Looks, and enqueues what is found."""
+        found = transaction.cursor.execute(self.sql, self.values).fetchall()
+        if found:
+            kind, due_at = self.wanted.kind, self.wanted.due_at
+            new = [NewJob(participant_id=owner, kind=kind, key=key, due_at=due_at) for owner, key in found]
+            enqueue(transaction, [waiting_job(job) for job in new])
+
+
+def for_each(wanted: JobForEach) -> ForEach:
+    """Prepared. Raises ValueError for conditions that no engine may answer, or a due time without a zone."""
+    instant(wanted.due_at)
+    statements = statements_of(wanted.record)
+    text, values = conditions(statements, wanted.where, None)
+    return ForEach(wanted, f'SELECT "participant_id", "id" FROM {quoted(statements.table.name)}{text}', values)
 
 
 def enqueue(transaction: Transaction, jobs: Sequence[WaitingJob]) -> None:

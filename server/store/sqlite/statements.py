@@ -2,12 +2,13 @@
 # ruff: noqa: S608 - names come from our own record types; values are always bound
 
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 from server.domain.record import Record
 from server.store.base import Where
-from server.store.conditions import fixed_columns, order_columns, stored_conditions
+from server.store.conditions import fixed_columns, order_columns, stored_values
 from server.store.crypto import DataKey
 from server.store.rows import CODECS, RowCodec
 from server.store.sqlite.ddl import columns, quoted
@@ -89,19 +90,38 @@ def is_short(statements: Statements[Any], where: Sequence[Where], order_by: str 
     return len(fixed) == len(where) and fixed == set(statements.table.key[: len(fixed)])
 
 
+Shape = tuple[tuple[str, str, int], ...]  # column, operator, how many values; the same shape, the same SQL
+
+
+def shape_of(where: Sequence[Where]) -> Shape:
+    """What of the conditions decides the SQL."""
+    return tuple(
+        [(name, operator, len(value) if operator == "in" else value is not None) for name, operator, value in where]
+    )
+
+
+@lru_cache(maxsize=2048)
+def condition_text(shape: Shape) -> str:
+    """` WHERE …` for conditions that `stored_values` took."""
+    texts = []
+    for column, operator, size in shape:
+        if operator == "in":
+            texts.append(f"{quoted(column)} IN ({', '.join('?' * size)})")
+        else:
+            compared = "IS" if operator == "==" and not size else _OPERATORS[operator]
+            texts.append(f"{quoted(column)} {compared} ?")
+    return " WHERE " + " AND ".join(texts) if texts else ""
+
+
 def conditions(statements: Statements[Any], where: Sequence[Where], key: DataKey | None) -> tuple[str, list[Any]]:
     """` WHERE …` and the values to bind. Raises ValueError for a condition that no engine may answer."""
-    texts: list[str] = []
     values: list[Any] = []
-    for column, operator, value in stored_conditions(statements.codec, where, key):
+    for (_, operator, _), value in zip(where, stored_values(statements.codec, where, key), strict=True):
         if operator == "in":
-            texts.append(f"{quoted(column)} IN ({', '.join('?' * len(value))})")
             values.extend(value)
         else:
-            compared = "IS" if operator == "==" and value is None else _OPERATORS[operator]
-            texts.append(f"{quoted(column)} {compared} ?")
             values.append(value)
-    return (" WHERE " + " AND ".join(texts) if texts else ""), values
+    return condition_text(shape_of(where)), values
 
 
 def order(statements: Statements[Any], order_by: str | None, *, descending: bool) -> str:

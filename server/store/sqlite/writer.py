@@ -4,8 +4,9 @@ Statements run in the event loop's thread, a bounded group at a time; whatever m
 disk's sync) runs in one thread of its own. Statements in a thread beside a busy event loop would give up the
 interpreter's lock and wait for it twice a row; measured in docs/adr/0002-store.md.
 
-A group runs under one savepoint. If a piece of it fails, all are undone and run again, each under its own, so that the
-bad one is undone alone. Results are handed back after the commit: whoever awaits one knows that it is on disk.
+If a piece of a group fails, all are undone and run again, each under a savepoint of its own, so that the bad one is
+undone alone. (A savepoint around the group would cost a copy of every page that it changes.) Results are handed back
+after the commit: whoever awaits one knows that it is on disk.
 """
 
 import asyncio
@@ -79,6 +80,13 @@ class _Work(NamedTuple):
     future: "asyncio.Future[Any]"
 
 
+class _Group(NamedTuple):
+    """What shares a transaction. `together` False: one of them is known to fail."""
+
+    works: list[_Work]
+    together: bool
+
+
 class _Outcome(NamedTuple):
     future: "asyncio.Future[Any]"
     value: Any
@@ -145,7 +153,9 @@ class Writer:
             if self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
             return
-        group = self._take()
+        self._start(loop, _Group(self._take(), together=True))
+
+    def _start(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
         try:
             self._begin()
         except (sqlite3.Error, StoreUnavailable) as error:
@@ -164,14 +174,18 @@ class Writer:
             rows += group[-1].rows
         return group
 
-    def _run(self, loop: asyncio.AbstractEventLoop, group: list[_Work]) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
         try:
-            outcomes = self._together(group) or self._one_by_one(group)
+            outcomes = self._together(group.works) if group.together else self._one_by_one(group.works)
         except (sqlite3.Error, FacadeError, _GroupLost) as error:
             self._undo()
             self._done(loop, self._failed(group, error))
         else:
-            self._disk.submit(self._sync, loop, group, outcomes)
+            if outcomes is not None:
+                self._disk.submit(self._sync, loop, group, outcomes)
+            else:
+                self._undo()
+                self._start(loop, group._replace(together=False))
 
     def _done(self, loop: asyncio.AbstractEventLoop, outcomes: list[_Outcome]) -> None:
         _hand_back(outcomes)
@@ -180,22 +194,21 @@ class Writer:
         else:
             self._next(loop)
 
-    def _together(self, group: list[_Work]) -> list[_Outcome] | None:
-        """All of them, or None if one failed and nothing was done."""
+    def _together(self, works: list[_Work]) -> list[_Outcome] | None:
+        """All of them, or None if one failed and all are to be undone."""
         transaction = self._transaction()
-        transaction.cursor.execute("SAVEPOINT work")
         try:
-            outcomes = [_Outcome(work.future, work.run(transaction), None) for work in group]
+            outcomes = [_Outcome(work.future, work.run(transaction), None) for work in works]
             transaction.flush()
         except Exception as error:  # its own run finds it again, and hands it to whoever awaits that work
-            self._back_to_savepoint(transaction, error)
+            if is_io_error(error):
+                raise _GroupLost from error
             return None
-        transaction.cursor.execute("RELEASE work")
         return outcomes
 
-    def _one_by_one(self, group: list[_Work]) -> list[_Outcome]:
+    def _one_by_one(self, works: list[_Work]) -> list[_Outcome]:
         transaction = self._transaction()
-        outcomes = [self._alone(transaction, work) for work in group]
+        outcomes = [self._alone(transaction, work) for work in works]
         transaction.flush()
         return outcomes
 
@@ -231,7 +244,7 @@ class Writer:
 
     # In the disk's thread, while the event loop leaves the connection alone:
 
-    def _wait_for_lock(self, loop: asyncio.AbstractEventLoop, group: list[_Work]) -> None:
+    def _wait_for_lock(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
         """Tries in short steps, so that each process gets its turn."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
@@ -246,7 +259,7 @@ class Writer:
                 self._to_loop(loop, self._run, loop, group)
             return
 
-    def _sync(self, loop: asyncio.AbstractEventLoop, group: list[_Work], outcomes: list[_Outcome]) -> None:
+    def _sync(self, loop: asyncio.AbstractEventLoop, group: _Group, outcomes: list[_Outcome]) -> None:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -272,14 +285,14 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _failed(self, group: list[_Work], error: Exception) -> list[_Outcome]:
+    def _failed(self, group: _Group, error: Exception) -> list[_Outcome]:
         """The whole group has failed: nothing of it was written."""
         cause = error.__cause__ if isinstance(error, _GroupLost) else error
         if is_io_error(cause):
             # After a failed sync nobody knows which pages are on disk: only opening the file anew tells.
             self._refusal = _DISK_FAILED
         reason = translated(cause) if isinstance(cause, sqlite3.Error) else cause
-        return [_Outcome(work.future, None, reason) for work in group]
+        return [_Outcome(work.future, None, reason) for work in group.works]
 
 
 def _hand_back(outcomes: list[_Outcome]) -> None:

@@ -1,5 +1,6 @@
 """A care update as C-CDA: read back it says the same, and it is built as its templates ask."""
 
+import copy
 import hashlib
 from decimal import Decimal
 
@@ -291,6 +292,27 @@ def test_needed_sections_without_data_say_so():
         root = etree.fromstring(write(bare, kind))
         assert [one for one in root.iter(f"{V3}section") if one.get("nullFlavor") == "NI"]
         assert not root.findall(f".//{V3}entry")
+
+
+def _places(value, path=()):
+    """The path of each element under a resource."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield (*path, key)
+        yield from _places(part, (*path, key))
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_any_element_may_be_missing(kind):
+    """What is stored came from anywhere: an update without one of its optional elements is written all the same."""
+    for path in list(_places(HELD)):
+        if len(path) > 1 and path[1] != "resourceType":
+            held = copy.deepcopy(HELD)
+            holder = held
+            for step in path[:-1]:
+                holder = holder[step]
+            del holder[path[-1]]
+            assert write(BUNDLE | {"entry": [{"resource": one} for one in held]}, kind)
 
 
 def test_a_bundle_without_patient_is_refused():

@@ -12,7 +12,6 @@ import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -22,7 +21,7 @@ from server.auth import AuthMiddleware, Authority
 from server.domain.errors import UniqueViolation
 from server.domain.memory import SeenAssertion
 from server.keys import SigningKey, generate, public_jwk, published_jwk, thumbprint
-from server.outcomes import EXCEPTION_HANDLERS, OutcomeMiddleware
+from server.outcomes import Application, Endpoint, OutcomeMiddleware
 from server.settings import Author, Client, CmsEndpoint, Participant, Settings
 from server.store.base import Changeset
 
@@ -165,12 +164,12 @@ async def world(key_folder: Path) -> AsyncIterator[World]:
         return JSONResponse({"client_id": caller.client_id, "participant_id": caller.participant_id})
 
     routes = [
-        Route("/auth/token", authority.token, methods=["POST"]),
-        Route("/participants/{entity_id}/jwks.json", authority.participant_jwks),
-        Route("/fhir/Patient", whoami),
+        Route("/auth/token", Endpoint(authority.token), methods=["POST"]),
+        Route("/participants/{entity_id}/jwks.json", Endpoint(authority.participant_jwks)),
+        Route("/fhir/Patient", Endpoint(whoami)),
     ]
     gates = [Middleware(OutcomeMiddleware), Middleware(AuthMiddleware, authenticate=authority.authenticate)]
-    app = Starlette(routes=routes, middleware=gates, exception_handlers=EXCEPTION_HANDLERS)
+    app = Application(routes=routes, middleware=gates)
     rsa_key = RSA_KEYS[key_folder]
     rs384 = SigningKey(rsa_key, thumbprint(public_jwk(rsa_key)), "RS384")
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=BASE) as http:

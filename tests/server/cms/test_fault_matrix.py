@@ -11,15 +11,19 @@ become of the submission when it strikes while a token is fetched, at the POST, 
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.cms import results
+from server.cms import explained, results
+from server.cms.poll import FIND_OUT
+from server.cms.resend import resent
 from server.domain.coordination import WorkItem
-from server.domain.submission import Submission, SubmissionEvent, SubmissionState
+from server.domain.submission import Operation, Submission, SubmissionEvent, SubmissionState
 from tests.server.cms.conftest import put, submission
 
+REQUESTS = Path(__file__).parents[2] / "cases" / "profiles"
 STRAY = "TRAP"  # stands for the trap's URL
 DATE, PAST = (
     "Fri, 21 Aug 2026 01:31:00 GMT",
@@ -210,27 +214,43 @@ async def test_a_fault_for_good(engine, trap, place, plan, last):
     assert trap.visits == []
 
 
-async def test_the_status_url_that_cms_lost_is_resolved_by_the_same_bytes(engine):
-    """404 at three polls: UNCERTAIN, the same bytes once more, and their result; no second alignment."""
+@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_status_url_that_cms_lost_is_for_a_person(engine, operation, status):
+    """Asked three times, never POSTed again; the person reads how to find out, and the status URL stays on record."""
+    body = (REQUESTS / f"{operation}.json".replace("report-data", "report")).read_bytes()
+    name = await put(engine, operation, request=body)
+    await engine.work()
+    engine.cms.fault("status", "http", status=status, times=50)
+    row = await engine.result(name)
+    assert (row.state, row.posts, len(engine.cms.journal(operation))) == (S.NEEDS_REVIEW, 1, 1)
+    assert len(engine.cms.journal("status")) == 3
+    assert row.content_location is not None
+    (item,) = await engine.context.store.find(WorkItem)
+    assert FIND_OUT[operation] in item.text
+    assert explained.meaning_of(row) == results.failure("no-result")
+
+
+async def test_a_status_url_that_cms_finds_again_is_polled_on(engine):
+    """404 twice, then CMS's answer: nobody is bothered."""
+    name = await put(engine)
+    await engine.work()
+    engine.cms.fault("status", "http", status=404, times=2)
+    row = await engine.result(name)
+    assert (row.state, row.posts) == (S.APPLIED, 1)
+    assert not await engine.context.store.find(WorkItem)
+
+
+async def test_already_aligned_after_a_resend_by_hand_may_be_the_lost_first_try(engine):
+    """CMS took it and lost its status URL; a person resends: whose alignment it is can not be told, so no guess."""
     name = await put(engine, "align")
     await engine.work()
     engine.cms.fault("status", "http", status=404, times=3)
+    assert (await engine.result(name)).state is S.NEEDS_REVIEW
+    await engine.context.store.commit(await resent(name, engine.context))
     row = await engine.result(name)
-    posts = engine.cms.journal("align")
-    assert (len(posts), len({post["body_sha256"] for post in posts})) == (2, 1)
-    # Whose alignment it is can not be told: CMS was not asked about the patient before.
     assert (row.state, row.result_code) == (S.NEEDS_REVIEW, "not-aligned-already-aligned")
-    events = await engine.context.store.find(SubmissionEvent, order_by="sequence")
-    assert S.UNCERTAIN in [event.state for event in events]
-
-
-async def test_two_lost_status_urls_are_for_a_person(engine):
-    """CMS loses the second one too: nobody sends a third time."""
-    name = await put(engine)
-    await engine.work()
-    engine.cms.fault("status", "http", status=410, times=50)
-    row = await engine.result(name)
-    assert (row.state, len(engine.cms.journal("check-eligibility"))) == (S.NEEDS_REVIEW, 2)
+    assert len({post["body_sha256"] for post in engine.cms.journal("align")}) == 1
 
 
 async def test_a_repeat_after_a_lost_answer_is_our_own_alignment(engine):

@@ -146,6 +146,7 @@ class Promises(RuleBasedStateMachine):
         )
         self.store, self.bodies = store, {}
         self.made: dict[str, str] = {}
+        self.sent_when_stored: dict[str, int] = {}  # POSTs that CMS had seen when the status URL was first on disk
         self._process()
 
     def _process(self) -> None:
@@ -226,6 +227,19 @@ class Promises(RuleBasedStateMachine):
         for name, row in self._rows().items():
             assert sent[self.bodies[name]] <= row.posts
             assert row.state is not SubmissionState.BUILT or row.posts == 0
+
+    @invariant()
+    def nothing_goes_again_after_a_status_url(self) -> None:
+        """P3: from the moment a status URL is on disk, CMS sees no POST of these bytes any more."""
+        if not hasattr(self, "store"):
+            return
+        sent = Counter(body for body, _ in self.model.posts)
+        for name, row in self._rows().items():
+            if row.content_location is not None:
+                count = sent[self.bodies[name]]
+                assert self.sent_when_stored.setdefault(name, count) == count
+            else:
+                assert name not in self.sent_when_stored
 
     @invariant()
     def one_write_at_a_time(self) -> None:

@@ -35,7 +35,7 @@ def test_every_code_of_the_guide_is_explained(operation):
 
 ROWS = [(operation, code) for operation in Operation for code in sorted(results.codes(operation))]
 ACTORS = {"coordinator", "clinician", "interface", "nobody"}
-FAILURES = ["no-answer", "not-fhir", "no-status-url", "foreign-status-url", "stopped"]
+FAILURES = ["no-answer", "not-fhir", "no-status-url", "foreign-status-url", "no-result", "stopped"]
 
 
 def _is_plain(meaning):
@@ -104,7 +104,7 @@ def test_the_result_is_found_by_name():
         (400, Verdict.REVIEW, Verdict.RESULT),
         (401, Verdict.RENEW, Verdict.RENEW),
         (403, Verdict.PAUSE, Verdict.PAUSE),
-        (404, Verdict.MISDIRECTED, Verdict.RECONCILE),
+        (404, Verdict.MISDIRECTED, Verdict.GONE),
         (409, Verdict.RECONCILE, Verdict.RESULT),
         (422, Verdict.REVIEW, Verdict.RESULT),
         (429, Verdict.LATER, Verdict.LATER),

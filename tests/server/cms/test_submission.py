@@ -8,6 +8,7 @@ import pytest
 from server.clock import machine_now
 from server.cms import submit as submit_module
 from server.cms import token as tokens
+from server.cms import transport
 from server.domain.coordination import WorkItem
 from server.domain.errors import Deferred, Temporary
 from server.domain.job import Job, JobKind, NewJob
@@ -237,3 +238,16 @@ async def test_nothing_is_posted_on_a_lease_that_may_run_out(engine):
 def _job(name: str, kind: str, engine, **more) -> Job:
     due_at = engine.context.clock.now()
     return Job(participant_id="ACCES12345", id="by-hand", kind=JobKind(kind), key=name, due_at=due_at, **more)
+
+
+async def test_a_worker_stopped_while_connecting_sends_nothing(engine, monkeypatch):
+    """The lease ran out between the count of the POST and its first byte: not one byte leaves, CMS is not blamed."""
+    name = await put(engine, "align")
+    monkeypatch.setattr(transport, "machine_now", lambda: machine_now() + timedelta(minutes=2))
+    await engine.work()
+    row = await submission(engine, name)
+    assert engine.cms.journal("align") == []
+    assert (row.state, row.posts, row.answers) == (SubmissionState.SENDING, 1, 1)
+    monkeypatch.undo()
+    row = await engine.result(name)
+    assert (row.state, len(engine.cms.journal("align"))) == (SubmissionState.APPLIED, 1)

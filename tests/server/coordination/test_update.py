@@ -1,7 +1,7 @@
 """A care update says what is known, in resources that others can take over, and is written once."""
 
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from datetime import date
 from hashlib import sha1
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mappers.cda import convert
+from mappers.conversion import Source
 from profiles.canonical import PCO
 from profiles.fhir_json import parse
 from profiles.validate import validate
@@ -137,6 +139,53 @@ async def test_the_reference_proves_the_document(world: Any) -> None:
     assert attachment["url"] == f"http://facade.test/fhir/Bundle/{update.id}"
     assert attachment["size"] == len(body)
     assert attachment["hash"] == b64encode(sha1(body, usedforsecurity=False).digest()).decode()
+
+
+@pytest.mark.parametrize(
+    ("moment", "subject", "loinc"),
+    [
+        ("initiation", "", "52521-2"),
+        ("milestone", "blood-pressure", "11506-3"),
+        ("adverse-event", "", "57133-1"),
+        ("completion", "", "11506-3"),
+    ],
+)
+async def test_every_update_is_a_c_cda_document_too(world: Any, moment: str, subject: str, loinc: str) -> None:
+    """The kind that the moment asks for; read back it is about the same person, with the same values and goals."""
+    await world.store(world.blood_pressure("bp-3", "2026-08-19T07:00:00-07:00", 127, 79))
+    update = await _update(world, moment, subject)
+    document = await _document(world, update)
+    reference = parse((await world.stored("DocumentReference", update.id)).body)
+    data = b64decode(parse((await world.stored("Binary", update.id)).body)["data"])
+    attachment = reference["content"][1]["attachment"]
+    assert attachment["url"] == f"http://facade.test/fhir/Binary/{update.id}"
+    assert (attachment["contentType"], attachment["size"]) == ("application/xml", len(data))
+    assert attachment["hash"] == b64encode(sha1(data, usedforsecurity=False).digest()).decode()
+    back = convert(data, Source("00", "2026-08-21T00:00:00Z"))
+    assert back.issues == ()
+    assert {one.kind for one in back.unmapped} <= {"left"}
+    (own,) = [one for one in back.resources if one["resourceType"] == "DocumentReference"]
+    assert own["type"]["coding"][0]["code"] == loinc
+    assert back.patient is not None
+    assert back.patient["identifier"][0]["value"] == "1EG4TE5MK73"
+    assert _pressures(back.resources) >= _pressures(_of(document, "Observation")) > set()
+    described = {one["description"]["text"] for one in back.resources if one["resourceType"] == "Goal"}
+    assert described == {goal["description"]["text"] for goal in _of(document, "Goal")}
+
+
+def _pressures(resources: Any) -> set[tuple[str, str]]:
+    """Time and numbers of each blood pressure."""
+    found = [one for one in resources if one["resourceType"] == "Observation" and "component" in one]
+    return {
+        (one["effectiveDateTime"], "/".join(str(part["valueQuantity"]["value"]) for part in one["component"]))
+        for one in found
+    }
+
+
+async def test_the_c_cda_goes_along_with_the_notification(world: Any) -> None:
+    """A receiver that takes no FHIR document finds the Binary among what it is told of."""
+    update = await _update(world)
+    assert f"Binary/{update.id}/_history/1" in update.context.split()
 
 
 async def test_only_what_identifies_the_person_leaves(world: Any) -> None:

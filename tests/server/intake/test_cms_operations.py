@@ -1,12 +1,15 @@
 """The CMS-shaped front door."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from profiles import fhir_json
+from profiles.validate import validate
 from server.domain.received import Received, ReceivedState
 from server.domain.submission import Submission, SubmissionState
+from server.intake import cms_operations
 from server.store.base import Where
 
 
@@ -182,3 +185,19 @@ async def test_the_diagnoses_sent_are_kept(installation, alignment):
         "ehr-1", "GET", "/fhir/Condition?patient=http://terminology.hl7.org/NamingSystem/cmsMBI|1EG4TE5MK72"
     )
     assert fhir_json.parse(answer.content)["total"] == 1
+
+
+async def test_the_guide_is_the_participants(installation, alignment, monkeypatch):
+    """What the door checks by is the version that the participant's setting names."""
+    seen: list[str] = []
+
+    def noted(*given, guide):
+        seen.append(guide)
+        return validate(*given)
+
+    monkeypatch.setattr(cms_operations, "validate", noted)
+    participants = installation.context.settings.participants
+    newer = {name: replace(each, guide="0.9.13") for name, each in participants.items()}
+    object.__setattr__(installation.context.settings, "participants", newer)
+    await installation.operation("align", alignment)
+    assert seen == ["0.9.13"]

@@ -9,8 +9,6 @@ from profiles import fhir_json
 from server.domain.coordination import WorkItem
 from server.domain.received import Received, ReceivedState
 from server.domain.resource import PatientIdentity, StoredResource
-from server.intake.mllp import listen
-from server.settings import Mllp
 from server.store.base import Where
 
 MBI_SYSTEM = "http://terminology.hl7.org/NamingSystem/cmsMBI"
@@ -254,62 +252,6 @@ async def test_another_media_type_is_415(installation):
     """With an OperationOutcome."""
     answer = await installation.call("ehr-1", "POST", "/fhir/Observation", b"{}", Content_Type="text/csv")
     assert answer.status_code == 415
-
-
-class Peer:
-    """A lab's MLLP connection."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    async def __aenter__(self) -> "Peer":
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        return self
-
-    async def __aexit__(self, *_) -> None:
-        self.writer.close()
-
-    async def send(self, data: bytes) -> bytes:
-        self.writer.write(data)
-        return await asyncio.wait_for(self.reader.readuntil(b"\x1c\x0d"), 5)
-
-
-@pytest.fixture
-async def mllp_port(installation):
-    """The listener on a free port."""
-    server = await listen(installation.context, Mllp("ACCES12345", port=0))
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-
-
-async def test_mllp_acknowledges_what_is_on_disk(installation, labs, mllp_port):
-    """A framed message gets a framed AA, and its resources are there."""
-    async with Peer(mllp_port) as lab:
-        answer = await lab.send(b"\x0b" + labs + b"\x1c\x0d")
-    assert answer.startswith(b"\x0bMSH")
-    assert b"MSA|AA|LAB0001" in answer
-    assert len(await _rows(installation, "Observation")) == 7
-
-
-async def test_mllp_takes_split_and_joined_frames_and_noise(installation, labs, mllp_port):
-    """Bytes between frames are skipped; frames may come in any pieces."""
-    async with Peer(mllp_port) as lab:
-        frame = b"noise\x0b" + labs + b"\x1c\x0d"
-        for at in range(0, len(frame), 100):
-            lab.writer.write(frame[at : at + 100])
-            await lab.writer.drain()
-        first = await lab.send(b"\n\n")
-        again = await lab.send(frame)
-    assert first == again
-
-
-async def test_mllp_naks_a_truncated_message(installation, mllp_port):
-    """AE or AR, and the bytes are kept."""
-    async with Peer(mllp_port) as lab:
-        answer = await lab.send(b"\x0b" + TRUNCATED.encode() + b"\x1c\x0d")
-    assert b"MSA|AE" in answer or b"MSA|AR" in answer
-    (kept,) = await installation.context.store.find(Received)
-    assert kept.state is ReceivedState.QUARANTINED
 
 
 async def test_a_result_never_moves_to_another_patient(installation, eligibility):

@@ -217,7 +217,7 @@ def start_standin(folder: Path) -> str:
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert process.stdout.readline().startswith("ready ")
 
     def end() -> None:
         process.kill()

@@ -1,4 +1,6 @@
-"""A MongoDB stand-in for tests: nx-27017 behind a turnstile. `standin.py --data-dir DIR --port PORT`; prints "ready".
+"""A MongoDB stand-in for tests: nx-27017 behind a turnstile.
+
+`standin.py --data-dir DIR --port PORT` (0: a free one); prints "ready PORT".
 
 nx-27017 0.8.1 speaks MongoDB's protocol over SQLite. This program is the one place where its known differences from
 MongoDB are made up for, so that the product needs to know MongoDB only:
@@ -293,8 +295,9 @@ async def main() -> None:
     _compare_texts_as_texts()
     standin = StandIn(given.data_dir, given.port)
     server = await asyncio.start_server(lambda r, w: serve(standin, r, w), "127.0.0.1", given.port, limit=2**26)
+    standin.port = server.sockets[0].getsockname()[1]
     watching = asyncio.create_task(standin.watch())
-    sys.stdout.write("ready\n")
+    sys.stdout.write(f"ready {standin.port}\n")
     sys.stdout.flush()
     await server.serve_forever()
     await watching

@@ -12,8 +12,8 @@ import pytest
 
 from server.domain.errors import LeaseLost, UniqueViolation
 from server.domain.job import Job, JobKind, JobState
-from server.domain.received import Received
-from server.store.base import Changeset, Store, Where
+from server.domain.received import Received, ReceivedState
+from server.store.base import Changeset, JobForEach, Store, Where
 
 MACHINE = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 
@@ -230,3 +230,37 @@ async def test_workers_of_two_processes_never_share_a_job(store: Store, samples:
     ids = [line for process in started for line in process.communicate("go\n", timeout=60)[0].split()]
     assert len(ids) == len(set(ids)) == 400
     assert await store.count(Job, Where("state", "==", JobState.LEASED)) == 400
+
+
+def _assess_each(samples: Any, participant_id: str, state: ReceivedState) -> JobForEach:
+    conditions = (Where("participant_id", "==", participant_id), Where("state", "==", state))
+    return JobForEach(
+        participant_id=participant_id, kind=JobKind.ASSESS, due_at=samples.now, record=Received, where=conditions
+    )
+
+
+async def test_work_for_each_row_is_enqueued(store: Store, samples: Any, claim: Any) -> None:
+    """One job for each row that meets the conditions; its key is the row's id, its owner the row's participant."""
+    rows = [samples.received(f"r{n}") for n in range(3)]
+    await store.commit(Changeset(insert=tuple(rows)))
+    wanted = _assess_each(samples, rows[0].participant_id, ReceivedState.RECEIVED)
+    await store.commit(Changeset(each=(wanted,)))
+    jobs = await claim()
+    assert {(job.participant_id, job.key) for job in jobs} == {(row.participant_id, row.id) for row in rows}
+
+
+async def test_rows_of_the_same_transaction_count(store: Store, samples: Any, claim: Any) -> None:
+    """The rows are looked up after those that come with the same Changeset, and waiting jobs are merged as ever."""
+    row = samples.received()
+    wanted = _assess_each(samples, row.participant_id, ReceivedState.RECEIVED)
+    await store.commit(Changeset(insert=(row,), each=(wanted, wanted)))
+    assert [job.key for job in await claim()] == [row.id]
+
+
+async def test_no_row_means_no_work(store: Store, samples: Any, claim: Any) -> None:
+    """Nothing is enqueued where nothing is found, nor for another participant's rows."""
+    row = samples.received()
+    await store.commit(Changeset(insert=(row,)))
+    await store.commit(Changeset(each=(_assess_each(samples, "ACCES99999", ReceivedState.RECEIVED),)))
+    await store.commit(Changeset(each=(_assess_each(samples, row.participant_id, ReceivedState.ACCEPTED),)))
+    assert not await claim()

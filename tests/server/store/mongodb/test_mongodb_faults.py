@@ -38,7 +38,7 @@ class Server:
         command = [sys.executable, str(STANDIN), "--data-dir", str(self.folder), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
+        assert self.process.stdout.readline().startswith("ready ")
 
     def kill(self) -> None:
         self.process.kill()
