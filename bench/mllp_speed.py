@@ -143,7 +143,7 @@ async def measure(rounds: int, messages: int) -> dict[str, Any]:
     ratio = statistics.median(each.over_mllp / each.written for each in found)
     return {
         "name": "mllp_speed",
-        "what": "ORU^R01 with 6 OBX over MLLP, ACK after commit, 32 connections, over the store's own writes of the same",
+        "what": "ORU^R01 with 6 OBX over MLLP, ACK after commit, 32 connections, over the store's writes of the same",
         "messages_per_second": round(statistics.median(each.over_mllp for each in found)),
         "written_per_second": round(statistics.median(each.written for each in found)),
         "rows_per_message": round(found[-1].rows, 1),

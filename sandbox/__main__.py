@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sandbox.app import serve
+from sandbox.app import Tls, serve
 from sandbox.settings import METHODS, BadSettings
 
 
@@ -19,11 +19,16 @@ def main() -> int:
     parser.add_argument(
         "--auth-method", action="append", choices=METHODS, help="allowed at the token endpoint (default all)"
     )
+    parser.add_argument("--certificate", type=Path, help="PEM with its chain: speak TLS 1.3, as CMS does")
+    parser.add_argument("--private-key", type=Path, help="the certificate's key, PEM, not encrypted")
     given = parser.parse_args()
+    if (given.certificate is None) is not (given.private_key is None):
+        parser.error("--certificate and --private-key go together")
+    tls = Tls(given.certificate, given.private_key) if given.certificate else None
     methods = tuple(given.auth_method) if given.auth_method else None
     try:
         serve(host=given.host, port=given.port, latency=given.latency, data=given.data, config=given.config,
-              auth_methods=methods)  # fmt: skip
+              auth_methods=methods, tls=tls)  # fmt: skip
     except (BadSettings, OSError) as bad:
         sys.stderr.write(f"{bad}\n")
         return 1

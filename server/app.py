@@ -1,4 +1,4 @@
-"""The HTTP doors: one table of routes, three pure ASGI layers (outcome, metrics, auth), one lifespan."""
+"""The HTTP doors: one table of routes, two pure ASGI layers (outcome, auth), one lifespan."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from server.domain.job import Job, JobState
 from server.intake import bundle, cda, cms_operations, convert, hl7v2, rest, search, validation
 from server.intake.mllp import listen
 from server.intake.subscription import topics
-from server.metrics import MetricsMiddleware, exposition
+from server.metrics import answered, exposition
 from server.outcomes import Application, Endpoint, FhirResponse, OutcomeMiddleware
 from server.settings import Settings
 from server.store.base import Where
@@ -32,6 +32,7 @@ from server.wiring import wired
 from server.worker import Worker
 
 Wiring = Callable[[Settings], AbstractAsyncContextManager[Context]]
+READY_SECONDS = 3.0  # a balancer that asks will not wait longer
 
 
 def create_app(settings: Settings, *, work: bool, wiring: Wiring = wired) -> Starlette:
@@ -51,8 +52,7 @@ def create_app(settings: Settings, *, work: bool, wiring: Wiring = wired) -> Sta
         routes=_routes(),
         lifespan=lifespan,
         middleware=[
-            Middleware(OutcomeMiddleware),
-            Middleware(MetricsMiddleware),
+            Middleware(OutcomeMiddleware, answered=answered),
             Middleware(AuthMiddleware, authenticate=lambda header: _authenticate(app, header)),
         ],
     )
@@ -179,8 +179,9 @@ async def readyz(request: Request) -> Response:
     """The store answers: doors can take messages."""
     context: Context = request.app.state.context
     try:
-        await context.store.count(Job, Where("state", "==", JobState.DEAD))
-    except FacadeError as failure:
+        async with asyncio.timeout(READY_SECONDS):
+            await context.store.count(Job, Where("state", "==", JobState.DEAD))
+    except (FacadeError, TimeoutError) as failure:
         return PlainTextResponse(type(failure).__name__, 503, {"Retry-After": "5"})
     return PlainTextResponse("ready")
 

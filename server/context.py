@@ -1,7 +1,7 @@
 """What a step or a door works with. Made once in the wiring, handed to everything below it."""
 
 import asyncio
-import secrets
+import os
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -40,4 +40,4 @@ Step = Callable[[Job, Context], Awaitable[Changeset]]
 
 def new_id() -> str:
     """A logical id, 32 hex digits: 48 bits of time, then 80 of chance (UUIDv7's layout). New rows stay together."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

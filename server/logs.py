@@ -135,5 +135,8 @@ def get_logger() -> Any:
 
 
 def uvicorn_options() -> dict[str, Any]:
-    """Arguments for `uvicorn.Config`: no access log (URLs may hold PHI), no logging set-up of its own."""
-    return {"access_log": False, "log_config": None}
+    """Arguments for `uvicorn.Config`: no access log (URLs may hold PHI), no logging set-up of its own.
+
+    Nothing here depends on the caller's address or scheme, so what a proxy says of them is not read.
+    """
+    return {"access_log": False, "log_config": None, "proxy_headers": False}

@@ -7,10 +7,11 @@ Source: FHIR R4, OperationOutcome; RESTful API, section "Service Base URL, error
 """
 
 import math
+import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from secrets import token_hex
 from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
@@ -27,6 +28,7 @@ from server.logs import get_logger, place_of
 FHIR_JSON = "application/fhir+json; charset=UTF-8"
 PLAIN_JSON = "application/json; charset=UTF-8"
 DEFAULT_RETRY_SECONDS = 5
+GONE = 499  # counted where no answer was begun: the caller went away
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = get_logger()
@@ -130,14 +132,15 @@ class FhirResponse(Response):
         accept: str = "",
         media_type: str | None = None,
     ) -> None:
-        wanted = None if content is None else media_type or media_type_for(accept)
-        super().__init__(content, status_code, headers, wanted)
-
-    def render(self, content: Any) -> bytes:
-        """The body's bytes."""
-        if content is None or isinstance(content, bytes):
-            return content or b""
-        return fhir_json.dump(content)
+        super().__init__(None, status_code)
+        if content is None:
+            self.init_headers(headers)
+            return
+        self.body = content if isinstance(content, bytes) else fhir_json.dump(content)
+        named = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()]
+        kind = media_type or media_type_for(accept)
+        length = (b"content-length", b"%d" % len(self.body))
+        self.raw_headers = [length, (b"content-type", kind.encode("latin-1")), *named]
 
 
 @lru_cache(maxsize=512)
@@ -229,16 +232,19 @@ class OutcomeMiddleware:
     """Pure ASGI, first in the list of middleware: gives each request an id, and answers whatever is raised below it.
 
     The id is the caller's X-Request-Id if that is harmless (letters, digits, `.`, `_`, `-`; at most 64), else new.
+    `answered` is told the path, the status (499: the caller went away) and the seconds of each request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answered: Callable[[str, int, float], None] | None = None) -> None:
         self._app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        started = time.perf_counter()
         request_id = _request_id(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
         tracked = _Tracked(send, request_id)
@@ -248,31 +254,33 @@ class OutcomeMiddleware:
             log.info("caller went away", request_id=request_id)
         except Exception as exc:  # the edge: the only other place is the worker
             _log(exc, request_id)
-            if not tracked.started:
+            if tracked.status == GONE:
                 accept = _header(scope["headers"], b"accept")
                 await respond(exc, accept=accept, request_id=request_id)(scope, receive, tracked)
+        if self._answered is not None:
+            self._answered(scope["path"], tracked.status, time.perf_counter() - started)
 
 
 class _Tracked:
-    """`send`, with the request id added, that remembers whether the answer has begun."""
+    """`send`, with the request id added, that remembers the status of the answer once that has begun."""
 
-    __slots__ = ("_id", "_send", "started")
+    __slots__ = ("_id", "_send", "status")
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._id = request_id
-        self.started = False
+        self.status = GONE
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
+            self.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode("ascii"))]
         await self._send(message)
 
 
 def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
     given = _header(headers, b"x-request-id")
-    return given if given and REQUEST_ID.fullmatch(given) else token_hex(16)
+    return given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def _header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:

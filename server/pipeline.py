@@ -45,13 +45,13 @@ async def apply(job: Job, context: Context) -> Changeset:
         return Changeset()
     code = results.result_code(submission.result) if submission.result_status == 200 else None
     if code is None:
-        why = (
-            f"CMS refused the submission after it took it ({submission.result_status}). Read its answer, mend, resend."
-        )
+        when = "the request" if submission.accepted_at is None else "the submission after it took it"
+        why = f"CMS refused {when} ({submission.result_status}). Read its answer, mend what it names, send a new one."
         return await review(submission, why, context) + await result_told(submission, context)
     meant = await reconcile.meant(submission, code, context)
     if meant is None:
-        return await review(submission, _doubt(submission, code), context, result_code=code)
+        doubted = await review(submission, _doubt(submission, code), context, result_code=code)
+        return doubted + await result_told(submission, context)
     now = context.clock.now()
     keep_replay = submission.operation is not Operation.CHECK_ELIGIBILITY
     applied = moved(

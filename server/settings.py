@@ -53,6 +53,7 @@ class CmsEndpoint:
     prefer_respond_async: bool = True
     content_type: str = "application/json"  # before guide version 0.9.11: application/fhir+json
     accept: str = "application/json"
+    status_entity_id: bool = False  # `entityId` on the status URL: the guide does not say; the URL is used as given
     posts_per_second: float = 10.0  # to one operation; CMS names no limit
     pause_seconds: float = 300.0  # after a 403, a 404 or refused credentials
     polling: Polling = field(default_factory=Polling)

@@ -7,6 +7,8 @@ person is told.
 
 import asyncio
 import contextlib
+import random
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,7 +16,7 @@ from datetime import datetime, timedelta
 from server.clock import machine_now
 from server.cms.transitions import retry_wait
 from server.context import Context
-from server.domain.errors import Conflict, Deferred, FacadeError, LeaseLost, Temporary
+from server.domain.errors import BadConfiguration, Conflict, Deferred, FacadeError, LeaseLost, Temporary
 from server.domain.job import Job, JobKind, NewJob
 from server.logs import get_logger
 from server.pipeline import STEPS
@@ -22,6 +24,8 @@ from server.store.base import Changeset
 from server.work_items import work_item
 
 DEFER_SECONDS = 0.1
+LACKING_WAIT = timedelta(hours=1)  # until a step that found the settings wrong looks again
+LOOK_SECONDS = 5.0  # an idle worker asks for work at least so often: a lease runs out without anyone writing
 MAX_ATTEMPTS = 12  # of a step that fails for a reason nobody foresaw
 
 log = get_logger()
@@ -76,6 +80,8 @@ class Worker:
             await self._give_back(job, timedelta(milliseconds=50))
         except Deferred as later:
             self._put_off(job, timedelta(seconds=later.retry_after_seconds or 0.0))
+        except BadConfiguration as lacking:
+            await self._lacking(job, lacking)
         except Temporary as failure:
             log.info("later", job_id=job.id, job_kind=job.kind, error=type(failure).__name__)
             await self._give_back(job, retry_wait(job.attempts, failure.retry_after_seconds))
@@ -100,6 +106,21 @@ class Worker:
     async def _give_back(self, job: Job, wait: timedelta) -> None:
         with contextlib.suppress(FacadeError):  # the lease will run out by itself
             await self._context.store.release(job, due_at=self._context.clock.now() + wait)
+
+    async def _lacking(self, job: Job, failure: BadConfiguration) -> None:
+        """A person has to mend the settings or add a file; the job is kept and goes on by itself then."""
+        log.warning("configuration lacks something", job_id=job.id, job_kind=job.kind)
+        text = f"{str(failure).rstrip('.')}. Until then the step {job.kind} waits; it is tried every hour."
+        with contextlib.suppress(FacadeError):
+            items = await work_item(
+                self._context,
+                participant_id=job.participant_id,
+                kind="configuration",
+                subject=f"job/{job.id}",
+                text=text,
+            )
+            await self._context.store.commit(Changeset(insert=items))
+        await self._give_back(job, LACKING_WAIT)
 
     async def _failed(self, job: Job, failure: Exception) -> None:
         if job.attempts < MAX_ATTEMPTS:
@@ -157,7 +178,7 @@ class _Lane:
             for job in jobs:
                 self._start(job)
             if len(jobs) < free and (self._steady or (not jobs and changed == seen)):
-                await self._idle()
+                await self._idle(changed)
             seen = changed
         await self._drain()
 
@@ -178,10 +199,24 @@ class _Lane:
             return -2, []
         return changed, list(jobs)
 
-    async def _idle(self) -> None:
-        """Sleeps a little; a stop ends it at once. Cheap: one look at a counter and one at the due index."""
+    async def _idle(self, seen: int) -> None:
+        """Sleeps until somebody has written, a job falls due, or a lease may have run out; a stop ends it at once.
+
+        Each look is at one counter. They are spread by chance, so that many workers do not ask at the same moment.
+        """
+        end = time.monotonic() + LOOK_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        store, clock = self._context.store, self._context.clock
+        with contextlib.suppress(Temporary):  # the next claim waits for a store that is away
+            due = await store.next_due()
+            while not await self._stopped_within(self._context.settings.worker_idle_seconds):
+                if time.monotonic() > end or (due is not None and due <= clock.now()) or await store.changed() != seen:
+                    return
+
+    async def _stopped_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), timeout=self._context.settings.worker_idle_seconds)
+            spread = seconds * random.uniform(0.75, 1.25)  # noqa: S311 - as above
+            await asyncio.wait_for(self._stop.wait(), timeout=spread)
+        return self._stop.is_set()
 
     async def _wait_for_room(self) -> None:
         self.room.clear()

@@ -363,8 +363,8 @@ def test_operations_explain_every_kind_of_work_item() -> None:
 def test_operations_name_every_metric() -> None:
     """Each metric has its row, and none is made up."""
     source = (ROOT / "server" / "metrics.py").read_text("utf-8")
-    declared = re.findall(r"(Counter|Gauge|Histogram)\(\s*\"(access_facade_[a-z_]+)\"", source)
-    there = {name + ("_total" if kind == "Counter" else "") for kind, name in declared}
+    declared = re.findall(r"(CounterMetricFamily|Gauge|HistogramMetricFamily)\(\s*\"(access_facade_[a-z_]+)\"", source)
+    there = {name + ("_total" if kind == "CounterMetricFamily" else "") for kind, name in declared}
     named = set(re.findall(r"`(access_facade_[a-z_]+)`", (ROOT / "docs" / "operations.md").read_text("utf-8")))
     assert named == there
 

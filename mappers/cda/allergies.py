@@ -8,8 +8,8 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, codes, folded, identifiers
-from mappers.cda.datatypes import concept
+from mappers.cda.context import Document, codes, identifiers
+from mappers.cda.datatypes import concept, named
 from mappers.cda.dialect import ALLERGY_CLINICAL
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first, qualified
@@ -83,9 +83,7 @@ def _substance(kept: Kept, document: Document) -> dict[str, Any] | None:
             continue
         coded = first("code")(entity)
         found = concept(coded, document.at(coded)) if coded is not None else None
-        named = first("name")(entity)
-        if named is not None and (name := folded(named)):
-            found = {"text": name} | (found or {})
+        found = named(found, first("name")(entity), document)
         if found is not None:
             return found
     return None

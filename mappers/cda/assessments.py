@@ -77,6 +77,7 @@ def scales(root: Node) -> list[Node]:
 
 def assessment(node: Node, document: Document) -> None:
     """One scale: the response when it has answers, the score when it has a total."""
+    before = len(document.entry_targets)
     panel, kept = dialect.apply("scale", node, document=document, kind="Observation")
     if "code" not in panel:
         document.leave(node, "bad", reason="The scale has no code: nobody can tell what was asked.")
@@ -95,6 +96,7 @@ def assessment(node: Node, document: Document) -> None:
         _generic(panel, kept, node=node, response=response, document=document)
     else:
         _score(panel, node, totals=totals, response=response, document=document)
+    document.stated[node] = document.entry_targets[before:]
     if response:
         _check(document.made[response], node=node, document=document)
 

@@ -121,6 +121,10 @@ def _answered(value_set: str) -> Demand:
 _gas, _readiness = _answered("http://loinc.org/vs/LL6900-6"), _answered("http://loinc.org/vs/LL2335-9")
 
 
+def _staffed(resource: Resource) -> bool:
+    return all("role" in one for one in resource["participant"])
+
+
 def _smoking(resource: Resource) -> bool:
     codes = {one.get("code") for held in resource["category"] for one in held.get("coding", ())}
     return "social-history" in codes and resource["status"] == "final"
@@ -174,6 +178,7 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
     "pco-readiness-assessment": (_has("category", "code", "subject", "valueCodeableConcept"), _to_the_day, _readiness),
     "pco-what-matters-assessment": (_has("category", "code", "subject"), _to_the_day, _ucum),
     "pco-goal-barrier": (_has("category", "code", "subject"), _told),
+    "us-core-careteam": (_has("subject", "participant"), _staffed),
     "us-core-goal": (_has("lifecycleStatus", "description", "subject"),),
     "us-core-servicerequest": (_has("code", "subject"),),
     "us-core-careplan": (_has("text", "category", "subject"),),

@@ -68,6 +68,7 @@ class Document(engine.Context):
         "root",
         "scale",
         "seed",
+        "stated",
         "taken",
         "unmapped",
         "writers",
@@ -96,6 +97,7 @@ class Document(engine.Context):
         self.seed = _first_identifier(root, "recordTarget/patientRole/id") or source.sha256
         self.panels: frozenset[str] = frozenset()  # codes of observations that are assessment scales
         self.scale: Callable[[Node, Document], None] | None = None  # their reader
+        self.stated: dict[Node, list[str]] = {}  # scale -> what was made of it
         self.taken: set[Node] = set()  # statements inside others that were read on their own
         self._counts: dict[str, int] = {}
         self._urn = f"urn:sha256:{source.sha256}"
@@ -199,6 +201,7 @@ class Document(engine.Context):
         self.by_id.clear()
         self.made.clear()
         self.made_in.clear()
+        self.stated.clear()
         self._counts.clear()
 
     def source_of(self, node: Node) -> str:

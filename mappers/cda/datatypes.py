@@ -132,6 +132,16 @@ def _once(other: dict[str, Any], codings: list[dict[str, Any]]) -> None:
         codings.append(other)
 
 
+def named(coded: dict[str, Any] | None, node: Node | None, document: Document) -> dict[str, Any] | None:
+    """What a thing is: its code, and its name as the text where the code has no words of its own."""
+    name = folded(node) if node is not None else None
+    if node is None or name is None:
+        return coded
+    if coded and coded.get("text", name) != name:
+        document.leave(node, "left", reason="The code has words of its own: another name of the same stays out.")
+    return {"text": name} | (coded or {})
+
+
 def original_text(node: Node, document: Document) -> str | None:
     """originalText, its `#reference` followed into the narrative."""
     return text(found, document) if (found := first("originalText")(node)) is not None else None
@@ -143,9 +153,10 @@ def text(node: Node, document: Document) -> str | None:
         anchor = child.get("value")
         if anchor and anchor.startswith("#"):
             found = document.narrative(anchor)
-            if found is None:
+            own = folded(node)
+            if found is None and own is None:
                 document.at(child).inform("The reference leads to no text of the narrative.")
-            return found
+            return own or found
     return None if node.get("representation") == "B64" else folded(node)
 
 

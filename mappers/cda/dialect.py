@@ -7,7 +7,7 @@ from typing import Any
 from mappers import engine
 from mappers.cda import paths
 from mappers.cda.compiled import Converter, Kept, Table, compile_table
-from mappers.cda.context import Document, Resource, codes
+from mappers.cda.context import Document, Resource, codes, says
 from mappers.cda.datatypes import CONVERTERS, token
 from mappers.cda.parse import Node
 from mappers.cda.times import point
@@ -24,13 +24,19 @@ def _birth_time(node: Node, document: Document) -> dict[str, Any] | None:
     return {"url": R4("patient-birthTime"), "valueDateTime": found} if found and "T" in found else None
 
 
-def _language(node: Node, _document: Document) -> dict[str, Any] | None:
+def _language(node: Node, document: Document) -> dict[str, Any] | None:
+    for child in node:
+        if child.tag not in _LANGUAGE and says(child):
+            document.leave(child, "left", reason="How well or by which means a language is used: no one asks for it.")
     code = token(paths.first("languageCode/@code")(node))
     if not code:
         return None
     result: dict[str, Any] = {"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": code}]}}
     preferred = paths.first("preferenceInd/@value")(node)
     return result | ({"preferred": preferred == "true"} if preferred in ("true", "false") else {})
+
+
+_LANGUAGE = frozenset({paths.qualified("languageCode"), paths.qualified("preferenceInd")})
 
 
 def _coded(name: str, system: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource
+from mappers.cda.context import Document, Resource, says
 from mappers.cda.datatypes import concept, text, value
 from mappers.cda.observations import is_score
 from mappers.cda.parse import Node
@@ -70,8 +70,9 @@ def _describe(resource: Resource, kept: Kept, *, document: Document) -> bool:
     _target(resource, measure, aim=aim, document=document)
     description = told or _spoken(aim) or _label(measure)
     if description:
-        coded = aim[1].get("coding") if aim and aim[0] == "CodeableConcept" else None
-        resource["description"] = {"text": description} | ({"coding": coded} if coded and not told else {})
+        meant = aim[1] if aim and aim[0] == "CodeableConcept" and not told else measure if aim is None else None
+        coded = meant.get("coding") if meant else None
+        resource["description"] = {"text": description} | ({"coding": coded} if coded else {})
     return description is not None
 
 
@@ -138,5 +139,8 @@ def _reason(node: Node, resource: Resource, *, document: Document) -> None:
     said = _spoken(value(stated, document.at(node))) if stated is not None else None
     if said:
         resource.setdefault("note", []).append({"text": f"Reason: {said}"})
+        for one in (stated, first("effectiveTime")(node)):
+            if one is not None and says(one) and (one is not stated or one.get("code")):
+                document.leave(one, "left", reason="Of a reason that is no entry the words are kept, as a note.")
     else:
         document.unread(node)

@@ -50,13 +50,19 @@ _MAPPED = frozenset(
     ]
 )
 _PIECE = 3 * 8 * 1024  # bytes; a multiple of three has no padding
+_VERSION = "A DocumentReference has no version number: what a version replaces is named by relatedDocument."
+_PARENT = "The related document is named by its id."
 _NO_RULE = "No rule maps this part of the header; the document itself is kept."
 
 Head = dict[str, list[Node]]
 
 
 def authors(head: Head, document: Document) -> list[str]:
-    """The references of the document's authors, each once."""
+    """The references of the document's authors, each once; when they wrote, if not when the document was made."""
+    made = head["effectiveTime"][0].get("value") if "effectiveTime" in head else None
+    for time in (one for node in head.get("author", ()) for one in each("time")(node)):
+        if says(time) and time.get("value") != made:
+            document.leave(time, "left", reason="When an author wrote: the date of the document is that of its making.")
     found = [author(node, document) for node in head.get("author", ())]
     return list(dict.fromkeys(one for one in found if one))
 
@@ -70,9 +76,18 @@ def participants(head: Head, patient: Resource, document: Document) -> None:
     """Patient.generalPractitioner from performers and participants with the function PCP; relatives and carers."""
     found = []
     for event in (event for node in head.get("documentationOf", ()) for event in each("serviceEvent")(node)):
+        _left(event, document, names=("id", "code"), reason="Of the care told of, its time is mapped.")
         for node in each("performer")(event):
             if first("functionCode/@code")(node) == _PCP and (role := first("assignedEntity")(node)) is not None:
                 found.append(practitioner(role, "assignedPerson", document=document))
+                _left(
+                    node,
+                    document,
+                    names=("time",),
+                    reason="Since when a person is the PCP: Patient has no room for it.",
+                )
+            elif says(node):
+                document.leave(node, "left", reason="A performer of the care who is not the PCP is not mapped.")
     for node in head.get("participant", ()):
         role = first("associatedEntity")(node)
         if role is None:
@@ -86,6 +101,13 @@ def participants(head: Head, patient: Resource, document: Document) -> None:
     references = [{"reference": one} for one in dict.fromkeys(one for one in found if one)]
     if references:
         patient["generalPractitioner"] = references
+
+
+def _left(node: Node, document: Document, *, names: tuple[str, ...], reason: str) -> None:
+    """Books the children of these names that say anything."""
+    for one in (one for name in names for one in each(name)(node)):
+        if says(one):
+            document.leave(one, "left", reason=reason)
 
 
 def account(head: Head, document: Document) -> None:
@@ -149,6 +171,9 @@ def _identify(resource: Resource, head: Head, *, document: Document) -> None:
     series = identifier(head["setId"][0], document) if "setId" in head else None
     if series:
         resource["identifier"] = [series]
+    for node in head.get("versionNumber", ()):
+        if says(node):
+            document.leave(node, "left", reason=_VERSION)
     resource["status"] = "current"
     kind = concept(head["code"][0], document) if "code" in head else None
     if kind:
@@ -159,6 +184,8 @@ def _describe(resource: Resource, head: Head, *, document: Document) -> None:
     written = instant_of(head["effectiveTime"][0], document) if "effectiveTime" in head else None
     if written:
         resource["date"] = written
+    elif "effectiveTime" in head and says(head["effectiveTime"][0]):
+        document.leave(head["effectiveTime"][0], "bad", reason="DocumentReference.date takes seconds and an offset.")
     if "title" in head and (name := folded(head["title"][0])):
         resource["description"] = name
     label = concept(head["confidentialityCode"][0], document) if "confidentialityCode" in head else None
@@ -171,6 +198,7 @@ def _signer(resource: Resource, head: Head, *, document: Document) -> None:
         if "authenticator" in resource:
             document.leave(node, "left", reason="DocumentReference has room for one who signed: the first is mapped.")
             continue
+        _left(node, document, names=("time", "signatureCode"), reason="DocumentReference says who signed, not when.")
         role = first("assignedEntity")(node)
         signer = practitioner(role, "assignedPerson", document=document) if role is not None else None
         if signer:
@@ -186,6 +214,8 @@ def _relations(resource: Resource, head: Head, *, document: Document) -> None:
         target = identifier(parent, document.at(node)) if parent is not None else None
         if kind and target:
             related_.append({"code": kind, "target": {"type": "DocumentReference", "identifier": target}})
+            for above in each("parentDocument")(node):
+                _left(above, document, names=("code", "setId", "versionNumber"), reason=_PARENT)
         else:
             document.leave(node, "bad", reason="The related document has no id, or the relation no code in FHIR.")
     if related_:

@@ -10,8 +10,8 @@ from typing import Any
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource, codes, folded
-from mappers.cda.datatypes import concept, interval, quantity, text
+from mappers.cda.context import Document, Resource, codes
+from mappers.cda.datatypes import concept, interval, named, quantity, text
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first, qualified
 from mappers.cda.people import author, performers
@@ -54,10 +54,9 @@ def _product(kept: Kept, document: Document) -> dict[str, Any] | None:
         material = first("manufacturedProduct/manufacturedMaterial")(node)
         if material is None:
             continue
-        coded, named = first("code")(material), first("name")(material)
+        coded = first("code")(material)
         found = concept(coded, document.at(coded)) if coded is not None else None
-        if named is not None and (name := folded(named)):
-            found = {"text": name} | (found or {})
+        found = named(found, first("name")(material), document)
         if found is not None:
             return found
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource, folded, identifiers
+from mappers.cda.context import Document, Resource, folded, identifiers, says
 from mappers.cda.datatypes import concept, identifier
 from mappers.cda.demographics import address, human_name, telecom
 from mappers.cda.parse import Node
@@ -20,6 +20,8 @@ _ROLE, _PERSON = qualified("assignedAuthor"), qualified("assignedPerson")
 _ENTITY = qualified("assignedEntity")
 _ROLE_CODES = "2.16.840.1.113883.5.111"
 _NOBODY = "Of a role that names no person only the organization is mapped."
+_NAMELESS = "Of a role by id alone only the id is mapped: its full entry says what the person is and where."
+_DEVICE = "Of a device only its id and names are mapped."
 _AGENTS = ("Practitioner", "PractitionerRole", "Organization", "Device", "RelatedPerson")
 
 
@@ -50,6 +52,7 @@ def organization(node: Node | None, document: Document) -> str | None:
     parts = grouped(node)
     name = folded(parts["name"][0]) if "name" in parts else None
     if name is None:
+        document.nothing(node)
         return None
     resource: Resource = {"resourceType": "Organization"} | common(parts, document)
     for part in (*resource.get("address", ()), *resource.get("telecom", ())):
@@ -78,7 +81,16 @@ def practitioner(role: Node, person: str, *, document: Document) -> str | None:
         document.means(key, reference)
     if names and ("representedOrganization" in parts or "code" in parts):
         _role(reference, role, parts, document=document)
+    elif not names:
+        _booked(parts, ("representedOrganization", "code"), document, reason=_NAMELESS)
     return reference
+
+
+def _booked(parts: Children, names: tuple[str, ...], document: Document, *, reason: str) -> None:
+    """Books parts of a role that no resource carries, where they say anything."""
+    for one in (one for name in names for one in parts.get(name, ())):
+        if says(one):
+            document.leave(one, "left", reason=reason)
 
 
 def _names(person: Node, document: Document) -> list[dict[str, Any]]:
@@ -172,6 +184,7 @@ def _performer(role: Node, document: Document) -> str | None:
 
 
 def _device(role: Node, parts: Children, *, document: Document) -> str | None:
+    _booked(parts, ("addr", "telecom", "representedOrganization"), document, reason=_DEVICE)
     device = grouped(parts["assignedAuthoringDevice"][0])
     nodes = [device[name][0] for name in ("softwareName", "manufacturerModelName") if name in device]
     names = [text for one in nodes if (text := folded(one) or one.get("displayName"))]

@@ -76,11 +76,20 @@ def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -
     resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
     resource["subject"] = document.subject
     record(resource, kept, act=act, document=document)
+    evidence = _evidence(node, document)
+    if evidence:
+        resource["evidence"] = [{"detail": evidence}]
     diagnosis = kind == "encounter-diagnosis"
     claim(
         resource, "us-core-condition-encounter-diagnosis" if diagnosis else "us-core-condition-problems-health-concerns"
     )
     return document.add(resource, node)
+
+
+def _evidence(node: Node, document: Document) -> list[dict[str, Any]]:
+    """What the assessment scales became that support the problem."""
+    relations = (one for one in node.iterchildren(_RELATION) if one.get("typeCode") == "SPRT")
+    return [{"reference": made} for one in relations for scale in one for made in document.stated.get(scale, ())]
 
 
 def record(resource: Resource, kept: Kept, *, act: Node | None, document: Document) -> None:

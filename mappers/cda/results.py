@@ -3,6 +3,8 @@
 Source: C-CDA on FHIR 2.0.0, CF-results; US Core 6.1.0.
 """
 
+from collections.abc import Iterable
+
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
@@ -72,13 +74,19 @@ def _complete(report: Resource, kept: Kept, *, members: list[str], document: Doc
         report["issued"] = issued
 
 
-def unheld(panel: Resource, node: Node, *, members: list[str], document: Document) -> None:
-    """Of an organizer that becomes no resource: its ids mean its member; a time that no member has is booked."""
+def unheld(
+    panel: Resource, node: Node, *, members: list[str], document: Document, waiting: Iterable[Resource] = ()
+) -> None:
+    """Of an organizer that becomes no resource: its ids mean its member; a time that no member has is booked.
+
+    `waiting` are members that become a resource later, with another organizer's.
+    """
     for key in identifiers(node) if len(members) == 1 else ():
         document.means(key, members[0])
     own = {name: panel[name] for name in ("effectiveDateTime", "effectivePeriod") if name in panel}
     times = first("effectiveTime")(node)
-    if own and times is not None and not any(own.items() <= document.made[one].items() for one in members):
+    held = (*waiting, *(document.made[one] for one in members))
+    if own and times is not None and not any(own.items() <= one.items() for one in held):
         document.leave(times, "left", reason="The organizer becomes no resource, and its members have other times.")
 
 

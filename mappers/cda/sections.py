@@ -11,6 +11,7 @@ from typing import Any
 from mappers import engine
 from mappers.cda.allergies import allergy
 from mappers.cda.assessments import assessment, panels, scales
+from mappers.cda.careteams import care_team
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, identifiers
 from mappers.cda.dialect import apply
@@ -46,6 +47,7 @@ _TAGS: dict[str, frozenset[str]] = {  # the statements that a reader takes; the 
     "encounter": frozenset({qualified("encounter")}),
     "procedure": frozenset({qualified("procedure"), _ACT}),
     "note": frozenset({_ACT}),
+    "careteam": frozenset({_ORGANIZER}),
     "planned": _STATEMENTS | {_ADMINISTRATION, qualified("supply")},
 }
 _FACTS = frozenset(
@@ -205,6 +207,9 @@ class Body:
     def _planned(self, node: Node, _category: str) -> None:
         self.pointers += planned(node, self.document)
 
+    def _careteam(self, node: Node, _category: str) -> None:
+        care_team(node, self.document)
+
     def _observation(self, node: Node, category: str) -> None:
         if node.tag == _ORGANIZER:
             self._members(node, category)
@@ -244,5 +249,6 @@ _READERS: dict[str, Callable[[Body, Node, str], None]] = {
     "results": Body._results,
     "goal": Body._goal,
     "planned": Body._planned,
+    "careteam": Body._careteam,
     "observation": Body._observation,
 }

@@ -76,7 +76,7 @@ def vitals(node: Node, document: Document) -> list[Reading]:
     if len(members) > 1:
         _panel(panel, node, members=members, document=document)
     else:
-        unheld(panel, node, members=members, document=document)
+        unheld(panel, node, members=members, document=document, waiting=[one.resource for one in waiting])
     return waiting
 
 

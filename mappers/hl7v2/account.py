@@ -4,7 +4,7 @@ Shape: kind `left` (a table row or the message rule says why), `bad` (read, but 
 issues), `unknown` (no table mentions it). Fields that only hold separators say nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import compress
@@ -106,12 +106,14 @@ def account(assembly: Assembly) -> tuple[Unmapped, ...]:
         Unmapped(location, "bad", "the value could not be read; see the issues") for location in assembly.context.lost
     ]
     counts: dict[str, int] = {}
-    for position, fields in enumerate(assembly.context.message.segments):
+    segments = iter(enumerate(assembly.context.message.segments))
+    next(segments)  # MSH
+    for position, fields in segments:
         name = fields[0]
         counts[name] = number = counts.get(name, 0) + 1
         if position in unused:
             found.extend(_all(fields, number, "left", unused[position]))
-        elif position:
+        else:
             found.extend(_of(fields, number, plans.get(name, _NO_PLAN)))
     return tuple(found)
 
@@ -141,10 +143,14 @@ def _entries(
     return tuple(made)
 
 
-def _all(fields: Segment, number: int, kind: str, reason: str) -> Iterator[Unmapped]:
-    for index, value in enumerate(fields):
-        if index and value.strip("^~& "):
-            yield Unmapped(f"{fields[0]}[{number}]-{index}", kind, reason)
+def _all(fields: Segment, number: int, kind: str, reason: str) -> list[Unmapped]:
+    held = compress(range(len(fields)), fields)
+    return [_entry(fields[0], number, index, kind, reason) for index in held if index and fields[index].strip("^~& ")]
+
+
+@lru_cache(4096)
+def _entry(segment: str, number: int, index: int, kind: str, reason: str) -> Unmapped:
+    return Unmapped(f"{segment}[{number}]-{index}", kind, reason)
 
 
 def whole(segments: list[Segment], reason: str) -> tuple[Unmapped, ...]:

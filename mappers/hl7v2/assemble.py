@@ -11,6 +11,7 @@ from mappers.conversion import Resource
 from mappers.hl7v2 import history, records
 from mappers.hl7v2.compiled import TABLES
 from mappers.hl7v2.context import MessageContext
+from mappers.hl7v2.documents import documents
 from mappers.hl7v2.observations import Group, finish, observe
 from mappers.hl7v2.parse import Segment
 from mappers.hl7v2.people import practitioner
@@ -54,6 +55,9 @@ class Assembly:
             self.context.error("structure", text, path="PID[2]")
             self.unused.update(dict.fromkeys(range(end, len(segments)), "belongs to a second patient"))
         self._walk(segments, end)
+        for name in set(self.rule.needs).difference(fields[0] for fields in segments[:end]):
+            text = f"The message has no {name} segment, without which it says nothing. Send it."
+            self.context.error("structure", text, path=f"{name}[1]")
         self._close_group()
         self._close_document()
         return True
@@ -201,6 +205,8 @@ class Assembly:
         if report is not None:
             self.resources.append(report)
         self.resources.extend(finding.resource for finding in findings)
+        if any(finding.fields[2] == "ED" for finding in findings):
+            self.resources.extend(documents(findings, self.context))
 
     def _close_document(self) -> None:
         made, self.document_reference = self.document_reference, None

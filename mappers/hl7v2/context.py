@@ -1,10 +1,10 @@
 """One message's conversion: sender, times, the segment we are in, and the people and organizations met on the way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mappers.conversion import Resource, Source
-from mappers.converters import Stamp, compact_time, reference, resource_id
+from mappers.converters import Stamp, compact_time, reference
 from mappers.engine import Context
 from mappers.hl7v2.parse import Message
 from profiles.issue import Severity
@@ -79,13 +79,6 @@ class MessageContext(Context):
         elif stamp.zone:
             self.zones.add(stamp.zone)
         return stamp
-
-    def counted(self, resource_type: str, parts: Sequence[str]) -> str:
-        """The id for an identity. The second of two equal ones in one message gets another id: they never merge."""
-        made = resource_id(resource_type, *parts)
-        count = self.seen.get(made, 0)
-        self.seen[made] = count + 1
-        return made if not count else resource_id(resource_type, *parts, str(count))
 
     def add(self, resource: Resource) -> dict[str, str]:
         """Keeps a Practitioner or Organization once, and gives the reference to it."""

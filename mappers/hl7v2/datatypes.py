@@ -231,17 +231,24 @@ def lenient(name: str) -> Converter:
 def demographic(url: str, top: frozenset[str]) -> Converter:
     """PID-10 and PID-22 with all repetitions as us-core-race and us-core-ethnicity; other codings give text alone."""
 
-    def convert(value: str, _context: MessageContext) -> dict[str, Any] | None:
-        parts: list[dict[str, Any]] = []
+    @lru_cache(1024)
+    def read(value: str) -> tuple[str, tuple[tuple[str, dict[str, str]], ...]]:
+        parts: list[tuple[str, dict[str, str]]] = []
         words: list[str] = []
         for repetition in repetitions(value):
             own, display, name = (unescape(part).strip() for part in components(repetition)[:3])
             words.append(display or own)
             if own and name in _RACE_SYSTEMS and _is_cdc(own):
                 made = {"system": canonical.CDC_RACE, "code": own, **({"display": display} if display else {})}
-                parts.append({"url": "ombCategory" if own in top else "detailed", "valueCoding": made})
-        named = ", ".join(filter(None, words))
-        return {"url": url, "extension": [*parts, {"url": "text", "valueString": named}]} if named else None
+                parts.append(("ombCategory" if own in top else "detailed", made))
+        return ", ".join(filter(None, words)), tuple(parts)
+
+    def convert(value: str, _context: MessageContext) -> dict[str, Any] | None:
+        named, parts = read(value) if len(value) <= _MEMO_LIMIT else read.__wrapped__(value)
+        if not named:
+            return None
+        made = [{"url": part, "valueCoding": coding.copy()} for part, coding in parts]
+        return {"url": url, "extension": [*made, {"url": "text", "valueString": named}]}
 
     return convert
 

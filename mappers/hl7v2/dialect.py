@@ -6,7 +6,7 @@ the first repetition. Inside a datatype table: `XPN.1` component 1 (its first su
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -49,35 +49,24 @@ class HL7v2Dialect:
 
         return every
 
-    def together(self, paths: Sequence[str | None]) -> Callable[[Any], Sequence[Any]]:
-        """One getter for many paths: most are plain indexes, which are read in one go."""
-        plain = [_plain_index(path) for path in paths]
-        read = itemgetter(*plain) if len(plain) > 1 else lambda node: (node[plain[0]],)
-        odd = [(place, self.first(path)) for place, path in enumerate(paths) if path and path.endswith("*")]
-        if not odd:
-            return read
+    def expression(self, path: str) -> str | None:
+        """Python that reads `node` at a path, where an index is enough; see `first`."""
+        match = _PATH.fullmatch(path)
+        if match is None or match["part"]:
+            return None
+        index = _index(match)
+        return f"(node.whole.get({index}) or node[{index}])" if match["whole"] else f"node[{index}]"
 
-        def values(node: Segment) -> Sequence[Any]:
-            if not node.whole:
-                return read(node)
-            found = list(read(node))
-            for place, get in odd:
-                found[place] = get(node)
-            return found
-
-        return values
+    def repeats(self, path: str) -> str | None:
+        """Python that is false where the value at the path is the only one; None where it always is; see `each`."""
+        match = _PATH.fullmatch(path)
+        if match is None or match["whole"] or match["part"] or match["level"] == ".":
+            return None
+        return "node.whole"
 
 
 def _index(match: re.Match[str]) -> int:
     return int(match["index"]) - (match["level"] == ".")
-
-
-def _plain_index(path: str | None) -> int:
-    """The index that a row's path reads. A component as a row's own `from` is not supported: say it in a datatype."""
-    match = _PATH.fullmatch(path or "")
-    if match is None or match["part"]:
-        raise ValueError(f"{path} can not be a row's path")
-    return _index(match)
 
 
 def repetitions(field: str) -> list[str]:

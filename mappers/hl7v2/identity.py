@@ -22,11 +22,18 @@ _ROWS: Mapping[str, tuple[tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]
 PREFERRED: tuple[str, ...] = tuple(_FACTS["preference"]["Patient"])
 
 
-def identify(resource_type: str, values: Mapping[str, str], context: MessageContext) -> str:
-    """The id of a resource. `values` are the parts that its rows name, MSH fields and `patient` apart."""
-    known = {**context.parts, **values}
+def identify(resource_type: str, values: dict[str, str], context: MessageContext) -> str:
+    """The id of a resource. `values` are the parts that its rows name, MSH fields and `patient` apart.
+
+    The second of two equal identities in one message gets another id: they never merge.
+    """
+    known = context.parts | values
     for needs, pick, shared in _ROWS[resource_type]:
         if not needs or any(map(values.get, needs)):
-            found = pick(known)
-            return resource_id(resource_type, *found) if shared else context.counted(resource_type, found)
+            parts = pick(known)
+            made = resource_id(resource_type, *parts)
+            if shared:
+                return made
+            context.seen[made] = count = context.seen.get(made, -1) + 1
+            return made if not count else resource_id(resource_type, *parts, str(count))
     raise KeyError(resource_type)  # the last row of each has no `needs`: a bug of the table

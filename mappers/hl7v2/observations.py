@@ -139,7 +139,7 @@ def finish(group: Group, context: MessageContext) -> list[Finding]:
     for finding in findings:
         resource, kind = finding.resource, finding.kind
         if kind.category is None and group.laboratory:
-            kind = Kind(kind.key, kind.loinc, "laboratory", LABORATORY)
+            finding.kind = kind = Kind(kind.key, kind.loinc, "laboratory", LABORATORY)
         if kind.category is not None:
             resource["category"] = [{"coding": [{"system": canonical.OBSERVATION_CATEGORY, "code": kind.category}]}]
         resource["id"] = _identity(finding, group, context)

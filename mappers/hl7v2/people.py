@@ -13,22 +13,47 @@ from profiles import canonical
 
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _PRACTITIONER = canonical.US_CORE_PINNED("us-core-practitioner")
+REMEMBERED, LONGEST = 2048, 300  # clinicians and laboratories, and characters of a field that names one
 Finish = Callable[[dict[str, Any], MessageContext], Resource | None]
 
 
 def referring(datatype: str, build: Converter, finish: Finish) -> Converter:
-    """A converter from XCN or XON to a reference; the resource is kept in the context, once."""
+    """A converter from XCN or XON to a reference; the resource is kept in the context, once.
+
+    What a field says of somebody is read once for many messages, unless reading it was worth an Issue.
+    """
+    bodies: dict[str, dict[str, Any]] = {}
+
+    def body_of(value: str, context: MessageContext) -> dict[str, Any] | None:
+        known = bodies.get(value)
+        if known is not None:
+            own: dict[str, Any] = _copy(known)
+            return own
+        issues = len(context.issues)
+        body: dict[str, Any] | None = build(value, context)
+        if body and len(context.issues) == issues and len(value) <= LONGEST:
+            if len(bodies) >= REMEMBERED:
+                bodies.clear()
+            bodies[value] = _copy(body)
+        return body
 
     def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
         key = (datatype, value)
         if key not in context.people:
-            body = build(value, context)
+            body = body_of(value, context)
             resource = finish(body, context) if body else None
             context.people[key] = context.add(resource) if resource else None
         found = context.people[key]
         return dict(found) if found else None
 
     return convert
+
+
+def _copy(value: Any) -> Any:
+    """JSON of one's own."""
+    if value.__class__ is dict:
+        return {key: _copy(part) for key, part in value.items()}
+    return [_copy(part) for part in value] if value.__class__ is list else value
 
 
 def practitioner(body: dict[str, Any], context: MessageContext) -> Resource | None:

@@ -61,11 +61,7 @@ def close_report(group: Group, findings: list[Finding], context: MessageContext)
 
 
 def _is_laboratory(group: Group, findings: list[Finding]) -> bool:
-    if not findings:
-        return group.laboratory
-    return all(
-        each.resource.get("category", [{}])[0].get("coding", [{}])[0].get("code") == "laboratory" for each in findings
-    )
+    return all(each.kind.category == "laboratory" for each in findings) if findings else group.laboratory
 
 
 def _claim(report: Resource) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from mappers.engine import load
 from mappers.hl7v2.context import MessageContext
 
-_PROCESSING = frozenset({"P", "T", "D"})
+_PROCESSING = frozenset({"P", "T", "D", ""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Rule:
     use: Mapping[str, str]
     encounter: Mapping[str, str]  # trigger event -> Encounter.status
     condition: str | None = None  # category of a DG1
+    needs: tuple[str, ...] = ()  # segments beside PID without which the message says nothing
 
 
 @cache
@@ -32,7 +33,7 @@ def rules() -> Mapping[str, Rule]:
     """The messages we take, by `type^event`."""
     empty: Mapping[str, str] = MappingProxyType({})
     return {
-        name: Rule(name, raw["use"], raw.get("encounter", empty), raw.get("condition"))
+        name: Rule(name, raw["use"], raw.get("encounter", empty), raw.get("condition"), tuple(raw.get("needs", ())))
         for raw in _facts()["message"]
         for name in raw["names"]
     }
@@ -73,7 +74,7 @@ def rule_for(context: MessageContext) -> Rule | None:
     if not _version_fits(header[12]):
         context.error("not-supported", "MSH-12 is no version of HL7 v2. Send version 2.1 to 2.9.", path="MSH[1]-12")
         return None
-    if header[11].partition("^")[0].strip() not in {*_PROCESSING, ""}:
+    if header[11].partition("^")[0].strip() not in _PROCESSING:
         context.error("not-supported", "MSH-11 is no processing id. Send P, T or D.", path="MSH[1]-11")
         return None
     _check_required(header, context)

@@ -24,7 +24,7 @@ _PUBLIC_KEYS = re.compile(r"/participants/[A-Za-z0-9.-]{1,64}/jwks\.json")
 
 def is_public(path: str) -> bool:
     """Whether a path is answered without a token. Compared whole: what is not listed is closed."""
-    return path in PUBLIC or _PUBLIC_KEYS.fullmatch(path) is not None
+    return path in PUBLIC or (path.startswith("/participants/") and _PUBLIC_KEYS.fullmatch(path) is not None)
 
 
 class AuthMiddleware:

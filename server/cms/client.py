@@ -116,6 +116,8 @@ async def status(participant: Participant, url: str, token: str, context: Contex
     if not same_origin(participant, url):
         return NoAnswer(False, "status URL on another origin")
     headers = {"Authorization": f"Bearer {token}", "Accept": participant.cms.accept}
+    if participant.cms.status_entity_id and "entityId=" not in url:
+        url += f"{'&' if '?' in url else '?'}entityId={participant.entity_id}"
     return await exchange("GET", url, headers, None, participant, context)
 
 

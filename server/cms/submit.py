@@ -153,13 +153,29 @@ async def _after(
     if verdict is Verdict.ACCEPTED:
         return await _accepted(submission, participant, answer, context)
     if verdict is Verdict.REVIEW or (verdict is Verdict.RECONCILE and submission.posts >= RECONCILE_POSTS):
+        if answer.status >= 400 and is_answer(answer.body):
+            return _refused(submission, answer, context)
         why = f"{said} to the request. Read its answer, mend the request or look it up at CMS, then send it again."
-        columns = {"result": answer.body, "result_status": answer.status} if is_answer(answer.body) else {}
-        return await review(submission, why, context, answers=submission.posts, **columns)
+        return await review(submission, why, context, answers=submission.posts)
     if verdict in NOT_LET_IN:
         return _again(submission, said, participant.cms.pause_seconds, context, known=True)
     wish = answer.retry_after(context.clock.now())
     return _again(submission, said, wish, context, known=verdict is Verdict.LATER)
+
+
+def _refused(submission: Submission, answer: Answer, context: Context) -> Changeset:
+    """CMS decided, against the request: what follows from that, and who is told, is the next step's."""
+    now = context.clock.now()
+    decided = moved(
+        submission,
+        SubmissionState.RESULT,
+        f"CMS refused it ({answer.status})",
+        at=now,
+        answers=submission.posts,
+        result=answer.body,
+        result_status=answer.status,
+    )
+    return decided + due(submission, JobKind.APPLY, now)
 
 
 def _again(submission: Submission, why: str, wish: float | None, context: Context, *, known: bool) -> Changeset:

@@ -47,7 +47,7 @@ class Written:
         """Takes up one resource; `told`: it goes with the notification, in exactly this version."""
         self.changes += stored.changes
         if told:
-            version = stored.stored.revision + (stored.change != "unchanged")
+            version = stored.version
             self.references.append(f"{stored.reference}/_history/{version}")
 
 

@@ -2,6 +2,7 @@
 
 BUILT -> SENDING -> ACCEPTED -> RESULT -> APPLIED
              \\-> UNCERTAIN -> ACCEPTED (after the byte-identical repeat)
+SENDING or UNCERTAIN -> RESULT (CMS refused the request at once)
 any open state -> NEEDS_REVIEW (a person decides) -> BUILT (resent by hand)
 """
 
@@ -41,11 +42,17 @@ TRANSITIONS: dict[SubmissionState, frozenset[SubmissionState]] = {
             SubmissionState.SENDING,
             SubmissionState.ACCEPTED,
             SubmissionState.UNCERTAIN,
+            SubmissionState.RESULT,
             SubmissionState.NEEDS_REVIEW,
         }
     ),
     SubmissionState.UNCERTAIN: frozenset(
-        {SubmissionState.UNCERTAIN, SubmissionState.ACCEPTED, SubmissionState.NEEDS_REVIEW}
+        {
+            SubmissionState.UNCERTAIN,
+            SubmissionState.ACCEPTED,
+            SubmissionState.RESULT,
+            SubmissionState.NEEDS_REVIEW,
+        }
     ),
     # Never back to where a POST comes from: what CMS took is not sent again but by a person.
     SubmissionState.ACCEPTED: frozenset({SubmissionState.RESULT, SubmissionState.NEEDS_REVIEW}),

@@ -89,6 +89,7 @@ async def receive(arrival: Arrival, context: Context, *, repeatable: bool = True
         content_key=key,
         state=ReceivedState.KEPT if arrival.door is Door.REST else ReceivedState.RECEIVED,
         body=arrival.body,
+        revision=1,
     )
     try:
         await context.store.commit(Changeset(insert=(row,)))
@@ -98,7 +99,7 @@ async def receive(arrival: Arrival, context: Context, *, repeatable: bool = True
         if not earlier:
             raise StoreUnavailable("the earlier message of these bytes was just changed") from None
         return earlier[0]
-    return replace(row, revision=1)
+    return row
 
 
 def answered(received: Received) -> tuple[int, bytes] | None:

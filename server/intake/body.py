@@ -10,18 +10,27 @@ HL7V2_TYPES = frozenset({"application/hl7-v2", "x-application/hl7-v2+er7", "appl
 CDA_TYPES = frozenset({"application/cda+xml", "application/xml", "text/xml"})
 
 
+def header(request: Request, name: bytes) -> str:
+    """The value of a header, empty if it is absent. `name` in lower case, as servers hand it over."""
+    for key, value in request.scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
+
+
 def media_type(request: Request) -> str:
     """The media type of the request, lower case, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return header(request, b"content-type").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, *, allowed: frozenset[str], limit: int) -> bytes:
     """The whole body. Raises Refused: 415 for another media type or an encoded body, 413 past `limit` bytes."""
     kind = media_type(request)
-    if kind not in allowed or request.headers.get("content-encoding", "identity") != "identity":
+    if kind not in allowed or header(request, b"content-encoding") not in ("", "identity"):
         text = f"This door takes {', '.join(sorted(allowed))}, not compressed: set Content-Type accordingly."
         raise Refused(415, [error("not-supported", "Content-Type", text)])
-    declared = request.headers.get("content-length", "")
+    declared = header(request, b"content-length")
     body = bytearray()
     if declared.isdigit() and int(declared) > limit:
         raise _too_long(limit)

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from mappers.conversion import Resource
 from profiles import fhir_json
-from profiles.canonical import PARTICIPANT_ID, TRACK
-from profiles.issue import Issue, error, warning
+from profiles.canonical import PARTICIPANT_ID, REFERRAL_CATEGORY, REFERRAL_TYPE, SNOMED, TRACK
+from profiles.issue import Issue, Severity, error, warning
 from server.clock import today
 from server.context import Context
 from server.domain.alignment import EXCLUSIVE, Alignment, locked, stands
@@ -28,12 +28,19 @@ from server.store.base import Where
 CONSENT_CATEGORY = "urn:access-facade:consent-category"
 DISCLOSURE = "cms-disclosure"  # CMS's standard disclosure was given, before the first question to CMS
 SWITCH = "switch-participants"  # the patient agrees to move to this participant
+# The categories of a ServiceRequest by which a provider refers the patient to us: what a REF message says (RF1-3 and
+# RF1-5), and SNOMED CT's "patient referral". An order, or a document's plan to send the patient elsewhere, has none.
+REFERRAL_SYSTEMS = frozenset({REFERRAL_TYPE, REFERRAL_CATEGORY})
+REFERRAL_CODE = (SNOMED, "3457005")
 QUERIES = frozenset({Operation.CHECK_ELIGIBILITY, Operation.ALIGN})
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a request's patient. `consents` are the categories of the Consents in force."""
+    """What is known of a request's patient. `consents` are the categories of the Consents in force.
+
+    `referral`: the ServiceRequest by which a provider referred the patient here, as Type/id; empty if none is stored.
+    """
 
     operation: Operation
     track: str
@@ -43,6 +50,7 @@ class Standing:
     day: date
     alignments: dict[str, Alignment]  # by track
     consents: dict[str, str]  # category -> Consent/id
+    referral: str
 
     @property
     def own(self) -> Alignment | None:
@@ -144,11 +152,11 @@ async def standing(
     found = await context.store.find(Alignment, *of_patient)
     needed = operation in QUERIES and (participant.disclosure_required or participant.switch_consent_required)
     consents = await _consents(of_patient, day, context) if needed else {}
+    referral = await _referral_of(of_patient, context) if operation is Operation.ALIGN else ""
     own = next((row for row in found if row.track == track), None)
     begun = own.aligned_on if own is not None and own.aligned_on is not None else day
-    return Standing(
-        operation, track, parameters, participant, _rules(begun), day, {row.track: row for row in found}, consents
-    )
+    by_track = {row.track: row for row in found}
+    return Standing(operation, track, parameters, participant, _rules(begun), day, by_track, consents, referral)
 
 
 def _rules(day: date) -> Rules:
@@ -174,6 +182,19 @@ async def _consents(of_patient: tuple[Where, ...], day: date, context: Context) 
                 if coding.get("system") == CONSENT_CATEGORY:
                     found[str(coding.get("code"))] = f"Consent/{row.id}"
     return found
+
+
+async def _referral_of(of_patient: tuple[Where, ...], context: Context) -> str:
+    for row in await context.store.find(StoredResource, *of_patient, Where("resource_type", "==", "ServiceRequest")):
+        request = {} if row.deleted else fhir_json.parse(row.body)
+        codings = [each for concept in rows(request.get("category")) for each in rows(concept.get("coding"))]
+        refers = any(
+            each.get("system") in REFERRAL_SYSTEMS or (each.get("system"), each.get("code")) == REFERRAL_CODE
+            for each in codings
+        )
+        if refers and request.get("status") in ("active", "completed"):
+            return f"ServiceRequest/{row.id}"
+    return ""
 
 
 def barred(known: Standing) -> list[Issue]:
@@ -221,6 +242,24 @@ def _attestation(known: Standing) -> Iterator[Issue]:
         yield error("business-rule", place, text)
 
 
+def _referral(known: Standing) -> Iterator[Issue]:
+    """`isProviderReferral` is a statement to CMS: it rests on a stored referral, and may not contradict one."""
+    stated = value_of(known.parameters, "isProviderReferral", "valueBoolean")
+    place = "Parameters.parameter.where(name='isProviderReferral')"
+    if known.operation is not Operation.ALIGN or stated is None:
+        return
+    if stated is False and known.referral:
+        text = (
+            f"The request says that no provider referred the patient, but {known.referral} is a referral to you: send "
+            "isProviderReferral = true, or set its status to revoked or entered-in-error if it is none."
+        )
+        yield error("business-rule", place, text)
+    elif stated is True and known.referral:
+        yield Issue(Severity.INFORMATION, "business-rule", place, f"The referral on record is {known.referral}.")
+    elif stated is True:
+        yield warning("business-rule", place, "No referral is on record here: keep the proof of it on file.")
+
+
 def _lock_in(known: Standing) -> Iterator[Issue]:
     own = known.own
     if known.operation is not Operation.UNALIGN or known.reason not in known.rules.unalign_after_lock_in.value:
@@ -251,6 +290,7 @@ GATES: tuple[Callable[[Standing], Iterator[Issue]], ...] = (
     _disclosure,
     _exclusive,
     _attestation,
+    _referral,
     _lock_in,
     _on_file,
     _control_group,

@@ -11,19 +11,19 @@ from server.context import Context
 from server.domain.errors import Refused
 from server.domain.received import Door, Received
 from server.intake.accept import Arrival, quarantine, receive
-from server.intake.body import FHIR_TYPES, media_type, read_body
+from server.intake.body import FHIR_TYPES, header, media_type, read_body
 from server.outcomes import FhirResponse, for_exception, outcome, request_id_of
 
 
 def context_of(request: Request) -> Context:
     """The wiring."""
-    context: Context = request.app.state.context
+    context: Context = request.scope["app"].state.context
     return context
 
 
 def caller_of(request: Request) -> Caller:
     """Who calls."""
-    caller: Caller = request.state.caller
+    caller: Caller = request.scope["state"]["caller"]
     return caller
 
 
@@ -47,7 +47,7 @@ async def kept_if_refused(
         answer = for_exception(refused)
         content = fhir_json.dump(outcome(answer.issues))
         await quarantine(received, answer.issues, answer.status, content, context_of(request))
-        return FhirResponse(content, answer.status, answer.headers, accept=request.headers.get("accept", ""))
+        return FhirResponse(content, answer.status, answer.headers, accept=header(request, b"accept"))
 
 
 def refuse_on_errors(issues: list[Issue], status: int = 422) -> None:
@@ -59,4 +59,4 @@ def refuse_on_errors(issues: list[Issue], status: int = 422) -> None:
 def reply(request: Request, content: bytes | None, status: int = 200, **headers: str) -> FhirResponse:
     """A FHIR answer; header names are given in snake_case."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
-    return FhirResponse(content, status, named, accept=request.headers.get("accept", ""))
+    return FhirResponse(content, status, named, accept=header(request, b"accept"))

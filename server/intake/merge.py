@@ -95,7 +95,8 @@ def _once(targets: list[Resource]) -> Resource:
 async def _both_known(
     conversion: Conversion, replaced: Resource, found: Match, other: StoredResource, context: Context
 ) -> Merge | Issue:
-    assert conversion.patient is not None and found.stored is not None, "both records are known"
+    assert conversion.patient is not None, "a replaced record has a survivor"
+    assert found.stored is not None, "both records are known"
     ours, theirs = fhir_json.parse(found.stored.body), fhir_json.parse(other.body)
     refused = await _not_ours_to_decide(ours, theirs, other, context)
     if refused is not None:

@@ -23,11 +23,19 @@ SHARED = frozenset({"HealthcareService", "Location", "Medication", "Organization
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A resource as it will be stored. `change`: created, updated or unchanged."""
+    """A resource as it will be stored. `change`: created, updated or unchanged.
+
+    `stored.revision` is the one that was read (0: none), which the write compares; `version` is what it becomes.
+    """
 
     stored: StoredResource
     change: str
     changes: Changeset
+
+    @property
+    def version(self) -> int:
+        """The versionId once it is written."""
+        return self.stored.revision + (self.change != "unchanged")
 
     @property
     def reference(self) -> str:
@@ -140,12 +148,12 @@ def stamped(resource: Resource, version: int, at: datetime) -> bytes:
     """The JSON to store: `meta.versionId` and `meta.lastUpdated` are ours."""
     meta = {**resource.get("meta", {}), "versionId": str(version), "lastUpdated": instant(at)}
     head = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta}
-    return fhir_json.dump(head | {k: v for k, v in resource.items() if k not in head})
+    return fhir_json.dump({**head, **resource, "meta": meta})
 
 
 def instant(at: datetime) -> str:
     """A FHIR instant, UTC, milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def _version(current: StoredResource) -> ResourceVersion:

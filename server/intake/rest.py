@@ -26,6 +26,7 @@ from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import Lookup, ResourceVersion, StoredResource
 from server.intake import binary, subscription
 from server.intake.accept import TRIES, assess, identities, merged
+from server.intake.body import header
 from server.intake.identity import find, identity_keys, match
 from server.intake.kept import caller_of, context_of, kept_if_refused, refuse_on_errors, reply, stored
 from server.intake.resources import PATIENT_ELEMENTS, Put, patient_reference, put
@@ -46,11 +47,13 @@ async def create(request: Request) -> FhirResponse:
         resource = _read(received, kind)
         existing = await _if_none_exist(request, kind)
         if existing is not None:
-            return _answer(request, existing, 200)
+            return _answer(request, existing, 200, existing.revision)
         name = f"{received.agent} {received.sha256}"
         resource = {**resource, "id": hashlib.sha256(name.encode()).hexdigest()[:32]}
         done = await write(resource, received, context_of(request), fresh=kind != "Patient")
-        return _answer(request, done.stored, 200 if kind == "Patient" and done.change != "created" else 201)
+        return _answer(
+            request, done.stored, 200 if kind == "Patient" and done.change != "created" else 201, done.version
+        )
 
     return await kept_if_refused(request, received, work)
 
@@ -68,7 +71,7 @@ async def update(request: Request) -> FhirResponse:
             raise Refused(400, [error("value", f"{kind}.id", text)])
         await _if_match(request, received, kind)
         done = await write(resource, received, context_of(request))
-        return _answer(request, done.stored, 201 if done.change == "created" else 200)
+        return _answer(request, done.stored, 201 if done.change == "created" else 200, done.version)
 
     return await kept_if_refused(request, received, work)
 
@@ -85,7 +88,7 @@ async def read(request: Request) -> Response:
         raise _unknown(kind)
     if row.deleted:
         raise Refused(410, [error("deleted", "", "This resource was deleted; its history is kept.")])
-    return binary.content(row, request.headers.get("accept", "")) or _answer(request, row, 200)
+    return binary.content(row, request.headers.get("accept", "")) or _answer(request, row, 200, row.revision)
 
 
 async def vread(request: Request) -> FhirResponse:
@@ -97,7 +100,7 @@ async def vread(request: Request) -> FhirResponse:
     current = await context.store.get(StoredResource, **key)
     await _audited(request, current, "vread")
     if current is not None and str(current.revision) == version:
-        return _answer(request, current, 200)
+        return _answer(request, current, 200, current.revision)
     earlier = (
         await context.store.get(ResourceVersion, **key, version_id=int(version))
         if version.isascii() and version.isdigit() and len(version) < 10
@@ -155,11 +158,7 @@ async def _write(resource: Resource, received: Received, context: Context, *, fr
         patient_id=patient_id,
     )
     await context.store.commit(done.changes + extra + Changeset(replace=rows, audit=(entry,)))
-    return (
-        done
-        if done.change == "unchanged"
-        else replace(done, stored=replace(done.stored, revision=done.stored.revision + 1))
-    )
+    return done
 
 
 async def _patient(patient: Resource, participant_id: str, context: Context) -> tuple[Resource, Changeset]:
@@ -234,8 +233,8 @@ def _read(received: Received, kind: str) -> Resource:
 
 async def _if_none_exist(request: Request, kind: str) -> StoredResource | None:
     """Conditional create by identifier. Source: FHIR R4, RESTful API, conditional create."""
-    condition = request.headers.get("if-none-exist")
-    if condition is None:
+    condition = header(request, b"if-none-exist")
+    if not condition:
         return None
     name, _, value = condition.partition("=")
     if name != "identifier" or "|" not in value or "&" in value:
@@ -307,14 +306,14 @@ async def _audited(request: Request, row: StoredResource | None, subtype: str) -
     await context.store.commit(Changeset(audit=(entry,)))
 
 
-def _answer(request: Request, row: StoredResource, status: int) -> FhirResponse:
-    headers = {"ETag": f'W/"{row.revision}"', "Last-Modified": _http_date(int(row.last_updated.timestamp()))}
+def _answer(request: Request, row: StoredResource, status: int, version: int) -> FhirResponse:
+    headers = {"ETag": f'W/"{version}"', "Last-Modified": _http_date(int(row.last_updated.timestamp()))}
     if request.method != "GET":
         base = context_of(request).settings.base_url
-        headers["Location"] = f"{base}/fhir/{row.resource_type}/{row.id}/_history/{row.revision}"
-        if "return=minimal" in request.headers.get("prefer", ""):
+        headers["Location"] = f"{base}/fhir/{row.resource_type}/{row.id}/_history/{version}"
+        if "return=minimal" in header(request, b"prefer"):
             return FhirResponse(None, status, headers)
-    return FhirResponse(row.body, status, headers, accept=request.headers.get("accept", ""))
+    return FhirResponse(row.body, status, headers, accept=header(request, b"accept"))
 
 
 @lru_cache(maxsize=64)

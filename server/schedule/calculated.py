@@ -39,8 +39,7 @@ async def with_bmi(gathered: Gathered, calendar: Calendar, context: Context) -> 
     for logical_id, pair in ours.items():
         for one in await _puts(logical_id, pair, gathered=gathered, calendar=calendar, context=context):
             changes += one.changes + _noted(one, calendar)
-            stored = one.stored if one.change == "unchanged" else replace(one.stored, revision=one.stored.revision + 1)
-            rows[one.reference] = stored
+            rows[one.reference] = replace(one.stored, revision=one.version)
     return _joined(gathered, calendar, rows=rows, ours=ours), changes
 
 

@@ -44,7 +44,7 @@ class JobForEach:
 class Changeset:
     """All that one step writes, in one transaction: all of it or nothing.
 
-    insert   new rows; UniqueViolation if the key or a unique index bars one.
+    insert   new rows, written at revision 1; UniqueViolation if the key or a unique index bars one.
     replace  rows as they shall be; `revision` is the one that was read, Conflict if it has moved on since.
     delete   rows to remove (not append-only ones), compared by revision likewise.
     jobs     work to enqueue.

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from inputs import mbi, store_named
@@ -39,7 +40,8 @@ def test_a_worker_stopped_beyond_its_lease_changes_nothing(
     """Each report takes effect once at CMS and here, however late a stopped worker goes on."""
     made = grounds(lease=LEASE, name=f"stale-{workers}")
     chance = random.Random(workers)
-    stores = [f"store-{number}" for number in range(STORES[workers] if engine == "sqlite" else 1)]
+    run = uuid4().hex[:8]
+    stores = [f"stale-{run}-{number}" for number in range(STORES[workers] if engine == "sqlite" else 1)]
     numbers = {
         name: [10_000 * place + number for number in range(ROUNDS * AT_ONCE)] for place, name in enumerate(stores)
     }

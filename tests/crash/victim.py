@@ -34,7 +34,7 @@ from server.store.base import Changeset, Where
 from server.wiring import wired
 from server.worker import Worker
 
-LONGEST = 30  # seconds that a child may live
+LONGEST = 60  # seconds that a child may live
 STANDING = (JobKind.RECOVER, JobKind.MAILBOX)
 Json = dict[str, Any]
 Work = Callable[[Context, Json], Awaitable[None]]

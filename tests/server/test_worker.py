@@ -20,7 +20,7 @@ import pytest
 from server.clock import machine_now
 from server.context import Context
 from server.domain.coordination import WorkItem
-from server.domain.errors import Conflict, Deferred, PeerUnavailable, StoreUnavailable
+from server.domain.errors import BadConfiguration, Conflict, Deferred, PeerUnavailable, StoreUnavailable
 from server.domain.job import Job, JobKind, JobState, NewJob
 from server.domain.memory import Remembered
 from server.initialise import initialise
@@ -256,6 +256,31 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(shop: Shop) -> None:
     job = await shop.job()
     assert job is not None
     assert (job.state, job.attempts) == (JobState.LEASED, 2)
+
+
+async def test_a_step_that_lacks_configuration_is_kept(shop: Shop) -> None:
+    """Never buried: a person reads what is missing, and the step goes on by itself when it is there."""
+    lacking = [True]
+
+    async def step(job: Job, _: Context) -> Changeset:
+        if lacking:
+            raise BadConfiguration("no file covers a care period that begins on 2020-01-01: add one")
+        return _fact(job.key)
+
+    async def told() -> bool:
+        job = await shop.job()
+        return job is not None and job.state is JobState.WAITING and job.attempts > 0
+
+    shop.step(step)
+    await shop.enqueue("a")
+    for _ in range(MAX_ATTEMPTS + 1):
+        await shop.work(told)
+        shop.clock.at += timedelta(hours=1)
+    (item,) = await shop.context.store.find(WorkItem)
+    assert item.kind == "configuration"
+    assert "2020-01-01" in item.text
+    lacking.clear()
+    await shop.work(shop.is_done)
 
 
 async def test_a_store_that_is_gone_for_a_moment_stops_no_worker(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from server import clock
 from server.domain.errors import StoreUnavailable, UniqueViolation
 from server.domain.job import Job, JobKind
 from server.domain.record import Record
@@ -27,6 +29,7 @@ from server.store.mongodb.keys import KeyRing
 from server.store.mongodb.lanes import Lanes
 from server.store.mongodb.layout import prepare
 from server.store.mongodb.raw import RawAccess
+from server.store.mongodb.server_clock import ServerClock
 from server.store.mongodb.transactions import SECONDS, Work, in_transaction
 
 R = TypeVar("R", bound=Record)
@@ -44,15 +47,20 @@ class MongoStore(RawAccess):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: AsyncMongoClient[Document] | None = None
         self._lanes = Lanes(self._write)
+        self._server_clock = ServerClock()
         self._closed = False
 
     async def commit(self, changeset: Changeset) -> None:
         """One multi-document transaction, shared with what else is queued for the same participant."""
         names = changeset.participants()
-        work = (*changeset.jobs, *changeset.each, *([changeset.finish] if changeset.finish else []))
-        owners = names or {each.participant_id for each in work}
+        owners = (
+            names | {job.participant_id for job in changeset.jobs} | {each.participant_id for each in changeset.each}
+        )
+        if changeset.finish is not None:
+            owners.add(changeset.finish.participant_id)
         if not owners:
             return
+        self._open()
         keys = {name: await self._key(name) for name in names}
         commands = changes.prepare(changeset, keys)
         await self._lanes.submit(min(owners), commands)
@@ -100,10 +108,14 @@ class MongoStore(RawAccess):
     async def claim(
         self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind] = ()
     ) -> Sequence[Job]:
-        """Finds first, then takes what nobody else took meanwhile."""
-        claim = jobs.Claim(now=now, machine_now=machine_now, lease_seconds=lease_seconds, limit=limit, kinds=kinds)
+        """Finds first, then takes what nobody else took meanwhile. Leases are stored in the server's time."""
+        if not self._server_clock.is_known:
+            await self.changed()
+        at = self._server_clock.of(machine_now)
+        claim = jobs.Claim(now=now, machine_now=at, lease_seconds=lease_seconds, limit=limit, kinds=kinds)
         with translating(jobs.TABLE), pymongo.timeout(SECONDS):
-            return await claim.run(self._open()[jobs.TABLE])
+            taken = await claim.run(self._open()[jobs.TABLE])
+        return [replace(job, leased_until=machine_now + timedelta(seconds=lease_seconds)) for job in taken]
 
     async def release(self, job: Job, *, due_at: datetime) -> None:
         """Grouped with what else is written for the participant."""
@@ -125,7 +137,9 @@ class MongoStore(RawAccess):
     async def changed(self) -> int:
         """The replica set's own time of its last write. It also moves every 10 s when nobody writes."""
         with translating(), pymongo.timeout(_READ_SECONDS):
+            asked_at = clock.machine_now()
             answer = await self._open().client.admin.command("hello")
+        self._server_clock.read(answer, asked_at)
         last = answer["lastWrite"]["opTime"]["ts"] if "lastWrite" in answer else answer.get("operationTime", 0)
         return (last.time << 32) + last.inc if isinstance(last, Timestamp) else int(last)
 

@@ -44,9 +44,10 @@ def _convert(data: bytes) -> Conversion:
 
 
 def _values(root: etree._Element) -> Iterator[etree._Element]:
-    """Elements of entries that carry a value, outside narrative and templates."""
-    for entry in root.iter(f"{V3}entry"):
-        for node in entry.iter(f"{V3}*"):
+    """Elements of the header and of entries that carry a value, outside narrative and templates."""
+    head = (one for one in root if one.tag != f"{V3}component")
+    for part in (*head, *root.iter(f"{V3}entry")):
+        for node in part.iter(f"{V3}*"):
             name = node.tag.removeprefix(V3)
             framed = any(above.tag.removeprefix(V3) in FRAME for above in node.iterancestors())
             stated = any(node.get(key) for key in ("value", "code", "extension", "root"))

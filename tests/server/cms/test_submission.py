@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from server.clock import machine_now
+from server.cms import client, transport
 from server.cms import submit as submit_module
 from server.cms import token as tokens
-from server.cms import transport
 from server.domain.coordination import WorkItem
 from server.domain.errors import Deferred, Temporary
 from server.domain.job import Job, JobKind, NewJob
 from server.domain.submission import SubmissionEvent, SubmissionState
 from server.store.base import Changeset, Where
-from tests.server.cms.conftest import put, submission
+from tests.server.cms.conftest import configured, put, submission
 
 NO_JOB = {
     "participant_id": "ACCES12345",
@@ -251,3 +251,20 @@ async def test_a_worker_stopped_while_connecting_sends_nothing(engine, monkeypat
     monkeypatch.undo()
     row = await engine.result(name)
     assert (row.state, len(engine.cms.journal("align"))) == (SubmissionState.APPLIED, 1)
+
+
+@pytest.mark.parametrize(("setting", "query"), [(False, ""), (True, "?entityId=ACCES12345")])
+async def test_entity_id_on_the_status_url_is_a_setting(engine, monkeypatch, setting, query):
+    """As CMS gave it, unless the setting says otherwise (IG 0.9.12 is silent); what is stored stays as it came."""
+    asked = []
+    original = client.exchange
+
+    async def noted(method, url, *given, **more):
+        asked.append(url)
+        return await original(method, url, *given, **more)
+
+    monkeypatch.setattr(client, "exchange", noted)
+    configured(engine, status_entity_id=setting)
+    row = await engine.result(await put(engine))
+    assert asked[-1] == row.content_location.decode() + query
+    assert row.state is SubmissionState.APPLIED

@@ -67,6 +67,19 @@ async def test_the_result_comes_by_itself(installation: Any, sent: list[dict[str
     assert row.state == "delivered"
 
 
+async def test_a_refusal_at_the_post_comes_too(installation: Any, sent: list[dict[str, Any]]) -> None:
+    """CMS's 400 to the request itself is its decision: the client is told as of any other."""
+    await installation.call("ehr-1", "POST", "/fhir/Subscription", subscription("mine"))
+    await installation.work()
+    installation.cms.fault("check-eligibility", "http", status=400)
+    location = await asked(installation)
+    polled = await installation.call("ehr-1", "GET", location)
+    assert polled.status_code == 400
+    assert fhir_json.parse(polled.content)["resourceType"] == "OperationOutcome"
+    _, event = sent
+    assert event["bundle"]["entry"][1]["fullUrl"] == location
+
+
 async def test_each_client_hears_of_its_own_requests(installation: Any, sent: list[dict[str, Any]]) -> None:
     """Another participant's client hears nothing; the participant's operator hears all."""
     for client in ("ehr-2", "operator-1"):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from profiles import fhir_json
-from profiles.canonical import UNALIGNMENT_REASON
+from profiles.canonical import MBI, UNALIGNMENT_REASON
+from server.demo import messages
 from server.domain.alignment import Alignment, AlignmentState
 from server.domain.submission import Submission, SubmissionEvent
 from server.intake import gates
@@ -223,3 +224,69 @@ async def test_an_identifier_is_used_for_one_report(installation):
     assert len(values) == len(set(values)) == 2
     assert own in values
     assert all(value.startswith(own) for value in values)
+
+
+# --- Referral --------------------------------------------------------------------------------------------------------
+
+
+def referral(**changes: Any) -> bytes:
+    """A provider's referral of the demo's patient, as an EHR sends it."""
+    resource: dict[str, Any] = {
+        "resourceType": "ServiceRequest",
+        "identifier": [{"system": "urn:example:referrals", "value": "R-55"}],
+        "status": "active",
+        "intent": "order",
+        "category": [{"coding": [{"system": gates.REFERRAL_CODE[0], "code": gates.REFERRAL_CODE[1]}]}],
+        "code": {"text": "ACCESS"},
+        "subject": {"identifier": {"system": MBI, "value": messages.PATIENT_MBI}},
+    }
+    entry = {"resource": resource | changes, "request": {"method": "POST", "url": "ServiceRequest"}}
+    return fhir_json.dump({"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+
+
+def stating(value: bool) -> bytes:
+    """The demo's $align with that `isProviderReferral`."""
+    request = fhir_json.parse(operation("align"))
+    request["parameter"][-1]["valueBoolean"] = value
+    return fhir_json.dump(request)
+
+
+async def test_a_stored_referral_may_not_be_denied(installation):
+    """`isProviderReferral` = false beside a referral on record: 422 with the remedy, nothing goes to CMS."""
+    stored = await installation.call("ehr-1", "POST", "/fhir", referral())
+    assert stored.status_code == 200, stored.text
+    answer = await installation.operation("align", stating(False))
+    assert answer.status_code == 422
+    assert "isProviderReferral = true" in said(answer)
+    assert await installation.context.store.find(Submission) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "revoked"},
+        {"status": "entered-in-error"},
+        {"category": [{"coding": [{"system": "http://snomed.info/sct", "code": "108252007"}]}]},
+    ],
+    ids=str,
+)
+async def test_what_is_no_referral_denies_nothing(installation, change):
+    """A revoked one, a wrong one, and a laboratory order."""
+    stored = await installation.call("ehr-1", "POST", "/fhir", referral(**change))
+    assert stored.status_code == 200, stored.text
+    assert (await installation.operation("align", stating(False))).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("stored", "noted"), [(True, "The referral on record is ServiceRequest/"), (False, "keep the proof")]
+)
+async def test_what_a_referral_rests_on_is_written_down(installation, stored, noted):
+    """True: with the referral on record, or the advice to keep the proof; the bytes go as they came."""
+    if stored:
+        await installation.call("ehr-1", "POST", "/fhir", referral())
+    body = stating(True)
+    assert (await installation.operation("align", body)).status_code == 202
+    row = await installation.submission()
+    assert row.request == body
+    (event,) = await installation.context.store.find(SubmissionEvent, Where("submission_id", "==", row.id))
+    assert noted in event.detail

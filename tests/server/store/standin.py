@@ -58,6 +58,8 @@ WRITE_CONFLICT = {
     "errmsg": "write conflict",
     "errorLabels": [TRANSIENT],
 }
+NOT_PRIMARY = {"ok": 0, "code": 10107, "codeName": "NotWritablePrimary", "errmsg": "not primary"}
+TROUBLE = {"conflict": WRITE_CONFLICT, "not-primary": {**NOT_PRIMARY, "errorLabels": [TRANSIENT]}}
 WRITES = frozenset({"insert", "update", "delete", "create", "createIndexes", "dropDatabase", "drop"})
 REFUSED = re.compile(r"'\$not'|'arrayFilters'|Decimal128\(|: None[,}]|'findAndModify'|\.\d+'")
 COMMITTED = 'CREATE TABLE IF NOT EXISTS "standin_committed" (lsid TEXT, number INTEGER, PRIMARY KEY (lsid, number))'
@@ -78,7 +80,7 @@ class StandIn:
         self.owner: tuple[Any, ...] | None = None  # (lsid, number), connection, database
         self.seen = 0.0
         self.writes = int(time.time() * 1000)
-        self.faults: dict[str, int] = {}  # "conflict", "lose-commit", "lose-answer": every n-th
+        self.faults: dict[str, int] = {}  # "conflict", "not-primary", "lose-commit", ...: every n-th
         self.commands = 0
 
     async def answer(self, message: dict[str, Any], connection: object) -> dict[str, Any] | None:
@@ -94,13 +96,16 @@ class StandIn:
             return {"ok": 0, "code": 2, "errmsg": f"the stand-in and MongoDB differ about {bad.group()}"}
         number = (_lsid(body), body.get("txnNumber"))
         if body.get("autocommit") is not False:
+            if not {"endSessions", "ping"} & set(body) and self._happens("stepped-down"):
+                return {**NOT_PRIMARY, "errorLabels": ["RetryableWriteError"]} if WRITES & set(body) else NOT_PRIMARY
             async with self.turn:
                 return self._run(message, body)
         if body.get("startTransaction"):
             await self._begin(number, connection, body["$db"])
-            if self._happens("conflict"):
-                self._abort()
-                return WRITE_CONFLICT
+            for fault, reply in TROUBLE.items():
+                if self._happens(fault):
+                    self._abort()
+                    return reply
         if self.owner is None or self.owner[0] != number:
             return await self._not_owner(number, body)
         self.owner, self.seen = (number, connection, self.owner[2]), time.monotonic()

@@ -1,76 +1,27 @@
 """The MongoDB engine when things go wrong: conflicts, lost answers, a server that is gone (issue 5; reliability C4)."""
 
 import asyncio
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 
+from server.clock import machine_now
 from server.domain.errors import LeaseLost, StoreUnavailable
 from server.domain.received import Received
 from server.store.base import Changeset, Store
-from server.store.crypto import generate_master_key
 from server.store.mongodb import transactions
-from server.store.opening import open_store
 
-STANDIN = Path(__file__).resolve().parents[1] / "standin.py"
-
-
-class Server:
-    """A stand-in of its own, that can be told to fail, and be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.base = f"mongodb://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, str(STANDIN), "--data-dir", str(self.folder), "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline().startswith("ready ")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def faults(self, **every: int) -> int:
-        """Which fault happens every n-th time; says how many commands were served."""
-        with MongoClient(self.base, directConnection=True) as client:
-            named = {name.replace("_", "-"): n for name, n in every.items()}
-            return int(client.admin.command("standin", named)["commands"])
+Server = Any  # of conftest.py
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("standin"))
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
-    """A database of its own; no faults yet."""
-    generate_master_key(tmp_path / "master.key")
-    opened = open_store(f"{server.base}/{tmp_path.name[:40]}?replicaSet=standin", tmp_path / "master.key")
-    yield opened
-    server.faults()
-    await opened.close()
-
-
-@pytest.mark.parametrize("fault", ["conflict", "lose_commit", "lose_answer"])
+@pytest.mark.parametrize("fault", ["conflict", "not_primary", "lose_commit", "lose_answer"])
 async def test_transient_errors_are_ridden_out(server: Server, store: Store, samples: Any, fault: str) -> None:
-    """Every third transaction conflicts, loses its commit or loses the answer to it: each is written exactly once."""
+    """Every third transaction meets a conflict, a primary that is none any more, a lost commit or a lost answer: each
+    is written exactly once."""
     await store.commit(Changeset(insert=(samples.received("first"),)))
     server.faults(**{fault: 3})
     changesets = [Changeset(insert=(samples.received(f"r{n}"),), audit=(samples.audit(f"r{n}"),)) for n in range(90)]
@@ -79,6 +30,21 @@ async def test_transient_errors_are_ridden_out(server: Server, store: Store, sam
     server.faults()
     assert await store.count(Received) == 91
     assert (await store.verify_audit()).rows == 90
+
+
+async def test_a_change_of_the_primary_is_ridden_out(server: Server, store: Store, samples: Any) -> None:
+    """Every seventh command of any kind finds no primary: nobody above the store hears of it, no job is taken twice."""
+    await store.commit(Changeset(jobs=tuple(samples.job(f"j{n}") for n in range(12))))
+    server.faults(stepped_down=7)
+    taken: list[str] = []
+    for n in range(12):
+        await store.commit(Changeset(insert=(samples.received(f"r{n}"),), audit=(samples.audit(f"r{n}"),)))
+        jobs = await store.claim(now=samples.now, machine_now=machine_now(), lease_seconds=60, limit=1)
+        taken += [job.key for job in jobs]
+        assert len(await store.find(Received)) == n + 1
+    server.faults()
+    assert len(taken) == len(set(taken)) == 12
+    assert (await store.verify_audit()).rows == 12
 
 
 async def test_a_server_that_is_gone_is_told_and_come_back_to(
