@@ -1,8 +1,9 @@
 """B4: ORU^R01 with six OBX over MLLP on 32 connections, each acknowledged when it is on disk, against the store's own
-batched writes of the very same changesets, interleaved in one run and one process. Prints JSON.
+batched writes of the very same changesets, interleaved in one run. Prints JSON.
 
 Run: `python -m bench.mllp_speed [--rounds N] [--messages N]`. `messages` are those of one connection in one round. Each
-connection is a laboratory's interface with a patient of its own; all share one ordering clinician.
+connection is a laboratory's interface with a patient of its own; all share one ordering clinician. The senders are a
+process of their own (`--talk`), the listener and its store another, on a core each where the machine has two.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -81,10 +84,32 @@ async def _talk(port: int, connection: int, numbers: range) -> int:
     return refused
 
 
-async def _all(port: int, numbers: range) -> tuple[float, int]:
+async def _send(port: int, numbers: range) -> dict[str, float]:
+    """The senders' side: waits for a line on stdin, then sends over all connections at once."""
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     start = time.perf_counter()
     refused = await asyncio.gather(*(_talk(port, connection, numbers) for connection in range(CONNECTIONS)))
-    return CONNECTIONS * len(numbers) / (time.perf_counter() - start), sum(refused)
+    spent = time.perf_counter() - start
+    return {"per_second": CONNECTIONS * len(numbers) / spent, "refused": sum(refused)}
+
+
+async def _all(port: int, messages: int) -> dict[str, Any]:
+    """Runs the senders in a process of their own."""
+    arguments = ("-m", "bench.mllp_speed", "--talk", str(port), "--messages", str(messages))
+    pipe = asyncio.subprocess.PIPE
+    senders = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=pipe, stdout=pipe)
+    assert senders.stdin is not None, "it is a pipe"
+    assert senders.stdout is not None, "it is a pipe"
+    await senders.stdout.readline()
+    gc.collect()
+    out, _ = await senders.communicate(b"go\n")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def _pin(core: int) -> None:
+    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +131,8 @@ async def _round(context: Context, name: str, messages: int) -> Round:
             await _talk(listener.port, connection, range(1))
         before = [changes for commits in recorder.commits.values() for changes in commits]
         recorder.commits.clear()
-        made.over_mllp, made.refused = await _all(listener.port, range(1, messages + 1))
+        sent = await _all(listener.port, messages)
+        made.over_mllp, made.refused = sent["per_second"], sent["refused"]
         listener.close()
         await listener.wait_closed()
     after = list(recorder.commits.values())
@@ -137,7 +163,6 @@ async def measure(rounds: int, messages: int) -> dict[str, Any]:
         settings = replace(settings_module.load(Path(made.config)), mllp=None, clock_url=None)
         async with wired(settings) as context:
             for number in range(rounds + 1):
-                gc.collect()
                 found.append(await _round(context, f"round-{number}", messages))
     found = found[1:]
     ratio = statistics.median(each.over_mllp / each.written for each in found)
@@ -159,9 +184,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=20)
+    parser.add_argument("--talk", type=int, metavar="PORT", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    _pin(0 if given.talk is None else 1)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(measure(given.rounds, given.messages))))
+        if given.talk is not None:
+            print(json.dumps(runner.run(_send(given.talk, range(1, given.messages + 1)))))
+        else:
+            print(json.dumps(runner.run(measure(given.rounds, given.messages))))
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ async def measured() -> Costs:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         generate_master_key(folder / "master.key")
-        store: Store = open_store(start_standin(folder / "standin"), folder / "master.key")
+        store: Store = open_store(start_standin(), folder / "master.key")
         assert isinstance(store, MongoStore)
         costs = await measure(store)
         await store.close()

@@ -34,8 +34,9 @@ class Conversion:
     None where nothing is kept; a single resource is one entry.
 
     `patient` is the Patient as the source states it; every reference to it in `resources` reads `Patient/<its id>`.
-    `resources` holds all the others, Provenance included; ids depend on content and position only, never on the clock:
-    the same bytes give the same ids, and a corrected result gives the id of the result that it corrects.
+    `resources` holds all the others, Provenance included. They are read, not changed in place: parts that are the same
+    in many of them are one object. Ids depend on content and position only, never on the clock: the same bytes give the
+    same ids, and a corrected result gives the id of the result that it corrects.
     """
 
     patient: Resource | None = None

@@ -75,9 +75,8 @@ def _generate(name: str, key: str) -> Accepts:
     plain = [each for each in elements if not each.is_choice and each.kinds[0].code != "Resource"]
     for each in (each for each in plain if _is_usual(each, is_resource)):
         lines += _element_lines(each)
-    lines += _choice_lines(name, [each for each in elements if each.is_choice])
-    late = [line for each in plain if not _is_usual(each, is_resource) for line in _element_lines(each)]
-    lines += ["    if n:", *(f"    {line}" for line in late), "    if n: return False"]
+    late = [each for each in plain if not _is_usual(each, is_resource)]
+    lines += _late_lines(name, late, [each for each in elements if each.is_choice])
     lines += [f"    if not {_named(holds)}(v, s): return False" for holds in finals]
     source = "\n".join([*lines, "    return True"])
     exec(compile(source, f"<{key}>", "exec"), _names)  # noqa: S102 - our own tables, no input
@@ -139,26 +138,43 @@ def _primitive_test(code: str, value_set: str | None) -> str:
     return f"({_IN_LINE[code]}) and {predicate}" if code in _IN_LINE else predicate
 
 
-def _choice_lines(name: str, choices: list[Element]) -> list[str]:
-    """All choices in one pass over the keys that are left: bit by bit, each may have one value."""
-    if not choices:
-        return []
-    table: dict[str, tuple[int, Accepts]] = {}
+def _late_lines(name: str, late: list[Element], choices: list[Element]) -> list[str]:
+    """The seldom elements and the choices, in one pass over the keys: bit by bit, each choice may have one value."""
+    table: dict[str, tuple[int, Accepts]] = {each.kinds[0].key: (0, _acceptor(name, each)) for each in late}
     for number, each in enumerate(choices):
         for kind in each.kinds:
             table[kind.key] = (1 << number, _choice_acceptor(name, each, kind))
+    if not table:
+        return ["    if n: return False"]
     required = sum(1 << number for number, each in enumerate(choices) if each.required)
     return [
-        "    g = 0",
+        *(["    g = 0"] if required else []),
         "    if n:",
+        *([] if required else ["        g = 0"]),
         "        for k, x in v.items():",
         f"            t = {_named(table)}.get(k)",
         "            if t is not None:",
         "                if g & t[0] or not t[1](x, s): return False",
         "                g |= t[0]",
         "                n -= 1",
+        "        if n: return False",
         *([f"    if g & {required} != {required}: return False"] if required else []),
     ]
+
+
+def _acceptor(name: str, each: Element) -> Accepts:
+    """Accepts what an element holds: a value, or a list of them."""
+    key = f"all_{_function_name(name)}_{each.kinds[0].key}"  # a backbone's own acceptor has the name without all_
+    lines = [f"    {line}" for line in _value_lines(each, each.kinds[0])]
+    if each.many:
+        lines = [
+            "    if type(x) is not list or not x: return False",
+            "    for x in x:",
+            *(f"    {line}" for line in lines),
+        ]
+    exec(compile("\n".join([f"def {key}(x, s):", *lines, "    return True"]), f"<{key}>", "exec"), _names)  # noqa: S102 - our own tables, no input
+    made: Accepts = _names[key]
+    return made
 
 
 def _choice_acceptor(name: str, each: Element, kind: Kind) -> Accepts:

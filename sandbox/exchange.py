@@ -35,12 +35,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What is wrong with a request. `code` is FHIR's issue type; `text` holds no value of a patient."""
+    """What is wrong with a request. `code` is FHIR's issue type; `text` holds no value of a patient.
+
+    `late`: CMS finds it only after its 202, and says so at the poll.
+    """
 
     code: str
     text: str
     expression: str | None = None
     severity: str = "error"
+    late: bool = False
 
 
 class Refused(Exception):

@@ -1,4 +1,4 @@
-"""What CMS checks in a report before its 202: the document Bundle and its Composition.
+"""What CMS checks in a report before its 202: the document Bundle and its Composition. Its identifier comes later.
 
 Source: ACCESS API IG 0.9.12, access-data-reporting-bundle and -composition with their invariants; FHIR R4 bdl-9, -10,
 -11; narrative everywhere and resolvable questionnaires as its test environment wants. Table: data/sections.toml.
@@ -79,7 +79,8 @@ def _envelope(bundle: dict[str, Any], where: str) -> Iterator[Issue]:
     if bundle.get("type") != "document":
         yield Issue("invalid", "Bundle.type must be document", f"{where}.type")
     if not (filled(identifier.get("system")) and filled(identifier.get("value"))):
-        yield Issue("required", "Bundle.identifier must have system and value (bdl-9)", f"{where}.identifier")
+        text = "Bundle.identifier must have system and value (bdl-9)"
+        yield Issue("required", text, f"{where}.identifier", late=True)
     if not filled(bundle.get("timestamp")):
         yield Issue("required", "A document must have Bundle.timestamp (bdl-10)", f"{where}.timestamp")
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -228,8 +228,16 @@ def request_id_of(scope: Scope) -> str:
     return found
 
 
+def header(request: Request, name: bytes) -> str:
+    """The value of a header, empty if it is absent. `name` in lower case; of a header sent twice the last counts."""
+    found: bytes = request.scope["state"]["headers"].get(name, b"")
+    return found.decode("latin-1")
+
+
 class OutcomeMiddleware:
     """Pure ASGI, first in the list of middleware: gives each request an id, and answers whatever is raised below it.
+
+    Puts `request_id` and `headers` (by name, in bytes) into the request's state.
 
     The id is the caller's X-Request-Id if that is harmless (letters, digits, `.`, `_`, `-`; at most 64), else new.
     `answered` is told the path, the status (499: the caller went away) and the seconds of each request.
@@ -245,8 +253,9 @@ class OutcomeMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope["headers"])
-        scope.setdefault("state", {})["request_id"] = request_id
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        scope.setdefault("state", {}).update(request_id=request_id, headers=headers)
         tracked = _Tracked(send, request_id)
         try:
             await self._app(scope, receive, tracked)
@@ -255,7 +264,7 @@ class OutcomeMiddleware:
         except Exception as exc:  # the edge: the only other place is the worker
             _log(exc, request_id)
             if tracked.status == GONE:
-                accept = _header(scope["headers"], b"accept")
+                accept = headers.get(b"accept", b"").decode("latin-1")
                 await respond(exc, accept=accept, request_id=request_id)(scope, receive, tracked)
         if self._answered is not None:
             self._answered(scope["path"], tracked.status, time.perf_counter() - started)
@@ -278,16 +287,9 @@ class _Tracked:
         await self._send(message)
 
 
-def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    given = _header(headers, b"x-request-id")
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-
-
-def _header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    for key, value in headers:
-        if key == name:
-            return value.decode("latin-1")
-    return ""
 
 
 def _log(exc: BaseException, request_id: str) -> None:

@@ -97,6 +97,8 @@ class Client:
     jwks_url: str | None = None
     jwks_file: Path | None = None
     client_secret_file: Path | None = None
+    webhook: str | None = None  # is told of CMS's results to this client's requests: a Subscription kept for it
+    webhook_header_file: Path | None = None  # lines `Name: value` that go with each call
 
 
 @dataclass(frozen=True, slots=True)

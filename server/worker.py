@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from server.clock import machine_now
 from server.cms.transitions import retry_wait
 from server.context import Context
+from server.coordination.configured import webhooks
 from server.domain.errors import BadConfiguration, Conflict, Deferred, FacadeError, LeaseLost, Temporary
 from server.domain.job import Job, JobKind, NewJob
 from server.logs import get_logger
@@ -65,6 +66,7 @@ class Worker:
     async def run(self) -> None:
         """Until stopped: claim, run, wait for work to become due."""
         await self._standing_jobs()
+        await webhooks(self._context)
         await asyncio.gather(*(lane.run() for lane in self._lanes))
         if self._deferring is not None:
             await self._deferring

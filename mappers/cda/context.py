@@ -60,6 +60,7 @@ class Document(engine.Context):
         "panels",
         "patient_ids",
         "_references",
+        "_said",
         "subject",
         "places",
         "people",
@@ -99,6 +100,7 @@ class Document(engine.Context):
         self.scale: Callable[[Node, Document], None] | None = None  # their reader
         self.stated: dict[Node, list[str]] = {}  # scale -> what was made of it
         self.taken: set[Node] = set()  # statements inside others that were read on their own
+        self._said: set[str] = set()  # what was said of the whole document
         self._counts: dict[str, int] = {}
         self._urn = f"urn:sha256:{source.sha256}"
         self._narrative: dict[str, Node] | None = None
@@ -122,9 +124,14 @@ class Document(engine.Context):
 
     def once(self, text: str) -> None:
         """Adds an information for the whole document, the first time only."""
-        issue = Issue(Severity.INFORMATION, "informational", "/ClinicalDocument", text)
-        if issue not in self.issues:
-            self.issues.append(issue)
+        if text not in self._said:
+            self._said.add(text)
+            self.issues.append(Issue(Severity.INFORMATION, "informational", "/ClinicalDocument", text))
+
+    def forget(self, *, booked: int, told: int) -> None:
+        """Takes back what was booked and said since there were so many: the statement is read in another way."""
+        self._said.difference_update(issue.text for issue in self.issues[told:])
+        del self.unmapped[booked:], self.issues[told:]
 
     def leave(self, node: Node, kind: str, *, reason: str) -> None:
         """Books an element that no resource carries."""

@@ -3,8 +3,6 @@
 Source: C-CDA on FHIR 2.0.0, Mapping Guidance (data types); HL7 V3 Data Types R1 ITS; FHIR R4.
 """
 
-import base64
-import binascii
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -302,29 +300,6 @@ _BY_TYPE = {
     "TS": _as_time,
     "IVL_TS": _as_period,
 }
-
-
-def attachment(node: Node, document: Document) -> dict[str, Any] | None:
-    """ED with base64 or a reference to elsewhere -> Attachment; base64 that is none is an Issue."""
-    result: dict[str, Any] = {}
-    if media := token(node.get("mediaType")):
-        result["contentType"] = media
-    url = (first("reference/@value")(node) or "").strip()
-    if url and not url.startswith("#"):
-        if len(url.split()) > 1:
-            document.warn("value", "The reference is no URL (it has blanks): it is kept in the document only.")
-            return None
-        return result | {"url": url}
-    packed = "".join("".join(map(str, node.itertext())).split())
-    if node.get("representation") != "B64" or not packed:
-        return None
-    try:
-        base64.b64decode(packed, validate=True)
-    except (binascii.Error, ValueError):
-        document.warn("value", "The attachment is not base64: it is kept in the document only.")
-        return None
-    result.setdefault("contentType", "application/octet-stream")  # att-1: data have a type; that it is not known
-    return result | {"data": packed}
 
 
 def annotation(node: Node, document: Document) -> dict[str, Any] | None:

@@ -8,9 +8,10 @@ from binascii import b2a_base64
 from dataclasses import dataclass
 from typing import Any
 
+from mappers.cda.attachments import attachment
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource, codes, folded, says
-from mappers.cda.datatypes import attachment, concept, identifier, token
+from mappers.cda.datatypes import concept, identifier, token
 from mappers.cda.encounters import encompassing
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first

@@ -7,9 +7,10 @@ import base64
 from typing import Any
 
 from mappers.cda import dialect
+from mappers.cda.attachments import attachment
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
-from mappers.cda.datatypes import attachment, concept, identifier, text
+from mappers.cda.datatypes import concept, identifier, text
 from mappers.cda.observations import writers
 from mappers.cda.parse import Node
 from mappers.cda.paths import each, first

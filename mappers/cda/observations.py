@@ -86,7 +86,7 @@ def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] 
     booked, told = len(document.unmapped), len(document.issues)
     resource, kept = dialect.apply("observation", node, document=document, kind="Observation")
     if loinc(resource) in document.panels:
-        del document.unmapped[booked:], document.issues[told:]
+        document.forget(booked=booked, told=told)
         if document.is_scale(node, loinc(resource)):
             return None
     if "code" not in resource:

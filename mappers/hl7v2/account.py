@@ -18,6 +18,7 @@ from mappers.hl7v2.parse import DEFAULT_WIDTH, Segment
 from mappers.hl7v2.rules import Rule, left_segments, rules
 
 _UNKNOWN = "no row of the mapping tables mentions this field"
+_BAD = "the value could not be read; see the issues"
 _REPEATED = "the target takes one value; further repetitions were not used"
 _TABLES: Mapping[str, tuple[str, ...]] = {
     "patient": ("PID",),
@@ -38,8 +39,9 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
     "participation": ("PRT",),
     "replaced": ("MRG",),
 }
+_BLANK = "^~& "
 _NONE: frozenset[int] = frozenset()
-_EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3), "diagnosis": (21,), "document": (19,), "provider": (1,)}
+_EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,9 +104,9 @@ _NO_PLAN = Plan.of("", _NONE, _NONE, {}, ("unknown", "no rule of this message me
 def account(assembly: Assembly) -> tuple[Unmapped, ...]:
     """What of a converted message did not reach a resource; the header, which steers the reading, apart."""
     plans, unused = _plans(assembly.rule.name), assembly.unused
-    found = [
-        Unmapped(location, "bad", "the value could not be read; see the issues") for location in assembly.context.lost
-    ]
+    left = assembly.context.left
+    found = [Unmapped(location, "left", reason) for location, reason in left.items()]
+    found += [Unmapped(location, "bad", _BAD) for location in assembly.context.lost if location not in left]
     counts: dict[str, int] = {}
     segments = iter(enumerate(assembly.context.message.segments))
     next(segments)  # MSH
@@ -123,7 +125,7 @@ def _of(fields: Segment, number: int, plan: Plan) -> tuple[Unmapped, ...]:
     if len(fields) > plan.width:
         found += tuple(range(plan.width, len(fields)))
     for index in found:
-        if not fields[index].strip("^~& "):
+        if fields[index][:1] in _BLANK:  # a field that may hold separators alone, which say nothing
             found = tuple(place for place in found if fields[place].strip("^~& "))
             break
     repeated = tuple(index for index in fields.whole if index in plan.single) if fields.whole else ()

@@ -32,9 +32,10 @@ class Assembly:
         self.resources: list[Resource] = []
         self.unused: dict[int, str] = {}  # position of the segment in the message
         self.group = Group()
-        self.ordered: tuple[str, str] = ("", "")  # ORC-2, ORC-3
+        self.ordered: tuple[str, str, int] = ("", "", 0)  # ORC-2, ORC-3, which ORC
         self.noted: Resource | None = None
         self.document_reference: Resource | None = None
+        self.document_at = 0  # position of its TXA
         self.service_request: Resource | None = None
         self.steps = _steps(rule.name)
         self.position = 0
@@ -58,6 +59,7 @@ class Assembly:
         for name in set(self.rule.needs).difference(fields[0] for fields in segments[:end]):
             text = f"The message has no {name} segment, without which it says nothing. Send it."
             self.context.error("structure", text, path=f"{name}[1]")
+        self._order_unused(Segment([""]), "no report follows that it could be of")
         self._close_group()
         self._close_document()
         return True
@@ -94,12 +96,21 @@ class Assembly:
         self.noted = None
 
     def _order(self, fields: Segment) -> None:
-        self.ordered = (fields[2], fields[3])
+        self._order_unused(Segment([""]), "no report follows that it could be of")
+        self.ordered = (fields[2], fields[3], self.context.number)
+
+    def _order_unused(self, report: Segment, reason: str) -> None:
+        """What ORC says and nobody uses: OBR has its own number, or there is none."""
+        *numbers, orc = self.ordered
+        for index, number in enumerate(numbers, 2):
+            if number and (not report[0] or report[index]):
+                self.context.left[f"ORC[{orc}]-{index}"] = reason
+        self.ordered = ("", "", 0)
 
     def _report(self, fields: Segment) -> None:
         self._close_group()
-        placer, filler = self.ordered
-        self.ordered = ("", "")
+        placer, filler, _ = self.ordered
+        self._order_unused(fields, "the report's own number stands in OBR")
         if (placer and not fields[2]) or (filler and not fields[3]):
             fields = fields.replaced(2, fields[2] or placer).replaced(3, fields[3] or filler)
         self.group = open_group(fields, self.context)
@@ -164,7 +175,7 @@ class Assembly:
 
     def _document(self, fields: Segment) -> None:
         self._close_document()
-        self.document_reference = records.document(fields, self.context)
+        self.document_reference, self.document_at = records.document(fields, self.context), self.position
 
     def _content(self, fields: Segment) -> None:
         if self.document_reference is None:
@@ -216,6 +227,7 @@ class Assembly:
             self.resources.append(made)
         else:
             self.context.error("required", "The document has no readable content. Send it in OBX-5.", path="TXA[1]")
+            self.unused[self.document_at] = "the document has no readable content, so it was not kept"
 
 
 def all_resources(assembly: Assembly) -> list[Resource]:

@@ -69,11 +69,16 @@ def _severity_alone(_value: str, context: MessageContext) -> None:
     context.warn("incomplete", "A severity without the reaction (AL1-5) has no place in FHIR R4. Send the reaction.")
 
 
+def _said_elsewhere(_value: str, context: MessageContext) -> None:
+    context.leave(context.path, "another field of the segment, which comes first, says it")
+
+
 _SEGMENT_CONVERTERS: Mapping[str, Converter] = {
     "collection-period": _collection_period,
     "file-name": _file_name,
     "text-or-code": _text_or_code,
     "severity-alone": _severity_alone,
+    "said-elsewhere": _said_elsewhere,
     "PLN[Identifier]": provider_identifier(identifier_system, identifier_type),
     "admission-type": in_table(f"{_HL7}v2-0007"),
     "hospital-service": in_table(f"{_HL7}v2-0069"),

@@ -38,6 +38,7 @@ class MessageContext(Context):
         "people",
         "extra",
         "seen",
+        "left",
     )
 
     def __init__(self, message: Message, source: Source) -> None:
@@ -56,6 +57,7 @@ class MessageContext(Context):
         self.people: dict[tuple[str, str], dict[str, Any] | None] = {}  # raw field -> reference
         self.extra: dict[str, Resource] = {}  # id -> Practitioner or Organization
         self.seen: dict[str, int] = {}  # identity -> how often it came in this message
+        self.left: dict[str, str] = {}  # location of a field that a row would read, and why it was not used here
 
     def belong_to(self, patient_id: str) -> None:
         """Makes the patient known: the subject of all resources and a part of their ids."""
@@ -71,6 +73,10 @@ class MessageContext(Context):
         name, _, rest = path.partition("-")
         return f"{self.name}[{self.number}]-{rest.rstrip('*')}" if name == self.name else path
 
+    def leave(self, path: str, reason: str) -> None:
+        """Notes that the value at `path` was not used in this message, for the account."""
+        self.left[self.where(path)] = reason
+
     def time(self, written: str) -> Stamp | None:
         """A time of the message in FHIR's form. One that can not be read is a warning and None."""
         stamp = compact_time(written, self.default_offset, self.time_zone)
@@ -81,8 +87,11 @@ class MessageContext(Context):
         return stamp
 
     def add(self, resource: Resource) -> dict[str, str]:
-        """Keeps a Practitioner or Organization once, and gives the reference to it."""
-        self.extra.setdefault(resource["id"], resource)
+        """Keeps a Practitioner, Organization or role once, and gives the reference to it."""
+        kept = self.extra.setdefault(resource["id"], resource)
+        if kept is not resource and kept | {"meta": resource["meta"]} != resource:
+            text = "The same person or organization is described in another way before; the first description was kept."
+            self.report(Severity.INFORMATION, "informational", text)
         return reference(resource["resourceType"], resource["id"])
 
     def place(self) -> str:

@@ -131,28 +131,20 @@ def is_laboratory(raw_panel: str, section: str) -> bool:
 
 def claim(resource: Resource, kind: Kind) -> str | None:
     """The most specific profile that the finished Observation meets; None if it meets none that its kind names."""
-    if kind.profile is None or "subject" not in resource or not _answered(resource):
+    if kind.profile is None or "subject" not in resource:
         return None
     value = resource.get("valueQuantity")
+    if value is None and _ANSWERS.isdisjoint(resource):
+        return None
+    when = resource.get("effectiveDateTime", "")
+    timed = len(when) >= 10 or "effectivePeriod" in resource
     if kind.units:
         fits = value is not None and value.get("code") in kind.units and "unit" in value
-        if _timed(resource) and (fits or "dataAbsentReason" in resource):
+        if timed and (fits or "dataAbsentReason" in resource):
             return kind.profile
-        return kind.parent if _timed(resource) else None
+        return kind.parent if timed else None
     if kind.category == "survey":
-        return kind.profile if value is not None and _timed(resource) else kind.parent if _day(resource) else None
+        return kind.profile if value is not None and timed else kind.parent if len(when) >= 10 or not when else None
     if kind.category == "vital-signs":
-        return kind.profile if _timed(resource) else None
-    return kind.profile if _day(resource) else None
-
-
-def _answered(resource: Resource) -> bool:
-    return "valueQuantity" in resource or not _ANSWERS.isdisjoint(resource)
-
-
-def _timed(resource: Resource) -> bool:
-    return "effectivePeriod" in resource or len(resource.get("effectiveDateTime", "")) >= 10
-
-
-def _day(resource: Resource) -> bool:
-    return len(resource.get("effectiveDateTime", "2000-01-01")) >= 10
+        return kind.profile if timed else None
+    return kind.profile if len(when) >= 10 or not when else None

@@ -18,6 +18,7 @@ from mappers.hl7v2.parse import Segment
 from profiles import canonical
 
 _OBX, _VALUE = TABLES["OBX"].apply, TABLES["value"].apply
+_OF_VALUE, _OF_CODE = (2, 6), (2, 6, 7, 8, 11, 14, 16, 17, 20, 21, 23)  # fields that say nothing without OBX-5, OBX-3
 _TEXT_TYPES = frozenset({"TX", "FT", "ST"})
 _HALF_OF = {"systolic": ("8480-6", "Systolic blood pressure"), "diastolic": ("8462-4", "Diastolic blood pressure")}
 _PRESSURE = canonical.US_CORE_PINNED("us-core-blood-pressure")
@@ -84,6 +85,7 @@ def observe(fields: Segment, group: Group, context: MessageContext) -> Resource 
 
 def _without_code(fields: Segment, group: Group, context: MessageContext) -> None:
     """Text without a code is a line of the report; a value without a code is nothing: nobody may guess its meaning."""
+    _leave(fields, _OF_CODE, "there is no observation to say it of: OBX-3 is empty", context)
     if fields[2] in _TEXT_TYPES and group.report is not None:
         group.texts.append(lines(fields.full(5), context) or "" if fields[5] else "")
         if fields[5]:
@@ -94,6 +96,12 @@ def _without_code(fields: Segment, group: Group, context: MessageContext) -> Non
     context.error("required", "OBX-3 is empty, so the value was not taken. Send the observation's code.", path="OBX-3")
     if fields[5]:
         context.lose("OBX-5")
+
+
+def _leave(fields: Segment, indexes: tuple[int, ...], reason: str, context: MessageContext) -> None:
+    for index in indexes:
+        if fields[index]:
+            context.leave(f"OBX-{index}", reason)
 
 
 def _status(fields: Segment, group: Group, context: MessageContext) -> str:
@@ -111,6 +119,8 @@ def _value(fields: Segment, resource: Resource, context: MessageContext) -> None
             _components(fields, resource, context)
         else:
             _VALUE(fields, resource, context)
+    else:
+        _leave(fields, _OF_VALUE, "there is no value to say it of: OBX-5 is empty", context)
     if _has_value(resource):
         return
     reason = "error" if written else _ABSENT.get(fields[11], "unknown")

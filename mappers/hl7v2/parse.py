@@ -201,9 +201,7 @@ def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list
     """The segments. CR ends one; if there is no CR at all, LF does. A line that is no segment continues the last."""
     heads: list[str] = []
     tails: dict[int, list[str]] = {}
-    for line in text.split("\r") if "\r" in text else text.split("\n"):
-        if line[:1] == "\n" or line[-1:] == "\n":
-            line = line.strip("\n")
+    for line in _lines(text):
         if line[3:4] == "|" or len(line) == 3:
             heads.append(line)
         elif line and heads and not line.isspace():
@@ -218,6 +216,13 @@ def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list
         issues.append(_fatal("MSH[1]", f"The message has more than {MAX_SEGMENTS} segments. Split it."))
         del segments[1:]
     return segments
+
+
+def _lines(text: str) -> list[str]:
+    if "\r" not in text:
+        return text.split("\n")
+    lines = text.split("\r")
+    return [line.strip("\n") for line in lines] if "\n" in text else lines
 
 
 def _segment(line: str, widths: Mapping[str, int]) -> Segment:

@@ -19,6 +19,7 @@ _CONDITION = {
     "encounter-diagnosis": canonical.US_CORE_PINNED("us-core-condition-encounter-diagnosis"),
     "problem-list-item": canonical.US_CORE_PINNED("us-core-condition-problems-health-concerns"),
 }
+_AVAILABILITY = {"CA": "entered-in-error", "OB": "superseded"}  # table 0273: cancelled, obsolete
 _TRANSMITTER = {"coding": [{"system": canonical.US_CORE_PROVENANCE_PARTICIPANT, "code": "transmitter"}]}
 
 
@@ -105,7 +106,7 @@ def document(fields: Segment, context: MessageContext) -> Resource:
     """TXA as DocumentReference; its content comes with the OBX that follow."""
     made: Resource = {"resourceType": "DocumentReference", "id": "", "meta": {"source": context.place()}}
     TABLES["TXA"].apply(fields, made, context)
-    made["status"] = "entered-in-error" if fields[19].strip() == "CA" else "current"
+    made["status"] = _AVAILABILITY.get(fields[19].strip(), "current")
     made["subject"] = dict(context.subject)
     made["id"] = identify("DocumentReference", {"TXA-12": _first(fields[12])}, context)
     made["content"] = []

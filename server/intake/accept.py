@@ -21,7 +21,7 @@ from server.domain.resource import PatientIdentity
 from server.intake.identity import Match, match
 from server.intake.merge import merged_records
 from server.intake.resources import Origin, Put, put_all, retargeted
-from server.store.base import Changeset, JobForEach, Where
+from server.store.base import Changeset, JobForEach, Pending, Where
 from server.work_items import closed, work_item
 
 TRIES = 5  # of a plan that somebody else's write overtook
@@ -76,9 +76,34 @@ async def receive(arrival: Arrival, context: Context, *, repeatable: bool = True
 
     `repeatable` False: the same bytes twice are two messages (the door tells repeats apart in its own way).
     """
+    row = _row(arrival, context, repeatable=repeatable)
+    try:
+        await context.store.commit(Changeset(insert=(row,)))
+    except UniqueViolation:
+        conditions = (
+            Where("participant_id", "==", row.participant_id),
+            Where("content_key", "==", row.content_key),
+        )
+        earlier = await context.store.find(Received, *conditions, limit=1)
+        if not earlier:
+            raise StoreUnavailable("the earlier message of these bytes was just changed") from None
+        return earlier[0]
+    return row
+
+
+async def hand_over(arrival: Arrival, context: Context) -> tuple[Received, Pending]:
+    """As `receive`, for a message that is no repeat, without waiting for the disk.
+
+    The store has the bytes when it returns; they are on disk, by themselves or together with what is read of them,
+    before anything is answered.
+    """
+    row = _row(arrival, context, repeatable=False)
+    return row, await context.store.begin(Changeset(insert=(row,)))
+
+
+def _row(arrival: Arrival, context: Context, *, repeatable: bool) -> Received:
     digest = hashlib.sha256(arrival.body).hexdigest()
-    key = f"{arrival.door}|{arrival.agent}|{digest}" if repeatable else None
-    row = Received(
+    return Received(
         participant_id=arrival.participant_id,
         id=new_id(),
         door=arrival.door,
@@ -86,20 +111,11 @@ async def receive(arrival: Arrival, context: Context, *, repeatable: bool = True
         content_type=arrival.content_type,
         sha256=digest,
         received_at=context.clock.now(),
-        content_key=key,
+        content_key=f"{arrival.door}|{arrival.agent}|{digest}" if repeatable else None,
         state=ReceivedState.KEPT if arrival.door is Door.REST else ReceivedState.RECEIVED,
         body=arrival.body,
         revision=1,
     )
-    try:
-        await context.store.commit(Changeset(insert=(row,)))
-    except UniqueViolation:
-        conditions = (Where("participant_id", "==", arrival.participant_id), Where("content_key", "==", key))
-        earlier = await context.store.find(Received, *conditions, limit=1)
-        if not earlier:
-            raise StoreUnavailable("the earlier message of these bytes was just changed") from None
-        return earlier[0]
-    return row
 
 
 def answered(received: Received) -> tuple[int, bytes] | None:
@@ -209,7 +225,7 @@ async def _rows(
     )
     if found is not None:
         changes += Changeset(insert=identities(received.participant_id, found))
-        changes += assess(received.participant_id, found.patient_id, context)
+        changes += Changeset(each=(assessment(received.participant_id, found.patient_id, context),))
     return Plan(tuple(puts), patient_id, issues, changes)
 
 
@@ -221,18 +237,17 @@ def identities(participant_id: str, found: Match) -> tuple[PatientIdentity, ...]
     )
 
 
-def assess(participant_id: str, patient_id: str, context: Context) -> Changeset:
+def assessment(participant_id: str, patient_id: str, context: Context) -> JobForEach:
     """Has the patient's running care periods looked at: there are new values."""
     tracks = context.settings.participant(participant_id).tracks
     running = tuple([f"{patient_id}|{track}" for track in tracks])
-    wanted = JobForEach(
+    return JobForEach(
         participant_id=participant_id,
         kind=JobKind.ASSESS,
         due_at=context.clock.now(),
         record=CarePeriod,
         where=(Where("participant_id", "==", participant_id), Where("active_key", "in", running)),
     )
-    return Changeset(each=(wanted,))
 
 
 async def _settle(
@@ -271,7 +286,14 @@ def _subject(received: Received) -> dict[str, str]:
     return {"participant_id": received.participant_id, "kind": "quarantine", "subject": f"received/{received.id}"}
 
 
-async def quarantine(received: Received, issues: Sequence[Issue], status: int, answer: bytes, context: Context) -> None:
+async def quarantine(
+    received: Received,
+    issues: Sequence[Issue],
+    status: int,
+    answer: bytes,
+    context: Context,
+    pending: Pending | None = None,
+) -> None:
     """Keeps what could not be taken in, with the answer that was given, and tells a person."""
     reasons = "; ".join(f"{issue.location}: {issue.text}" for issue in issues if issue.is_error)
     text = f"A message through the door {received.door} was refused and is kept. {reasons}"[:1000]
@@ -286,4 +308,4 @@ async def quarantine(received: Received, issues: Sequence[Issue], status: int, a
         outcome="4",
     )
     row = replace(received, state=ReceivedState.QUARANTINED, answer_status=status, answer=answer)
-    await context.store.commit(Changeset(replace=(row,), insert=items, audit=(entry,)))
+    await (pending or context.store).commit(Changeset(replace=(row,), insert=items, audit=(entry,)))

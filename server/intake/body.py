@@ -4,19 +4,11 @@ from starlette.requests import Request
 
 from profiles.issue import error
 from server.domain.errors import Refused
+from server.outcomes import header
 
 FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "application/json+fhir", "text/json"})
 HL7V2_TYPES = frozenset({"application/hl7-v2", "x-application/hl7-v2+er7", "application/hl7-v2+er7"})
 CDA_TYPES = frozenset({"application/cda+xml", "application/xml", "text/xml"})
-
-
-def header(request: Request, name: bytes) -> str:
-    """The value of a header, empty if it is absent. `name` in lower case, as servers hand it over."""
-    for key, value in request.scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return ""
 
 
 def media_type(request: Request) -> str:

@@ -10,9 +10,10 @@ from server.auth import Caller
 from server.context import Context
 from server.domain.errors import Refused
 from server.domain.received import Door, Received
-from server.intake.accept import Arrival, quarantine, receive
-from server.intake.body import FHIR_TYPES, header, media_type, read_body
-from server.outcomes import FhirResponse, for_exception, outcome, request_id_of
+from server.intake.accept import Arrival, hand_over, quarantine, receive
+from server.intake.body import FHIR_TYPES, media_type, read_body
+from server.outcomes import FhirResponse, for_exception, header, outcome, request_id_of
+from server.store.base import Pending
 
 
 def context_of(request: Request) -> Context:
@@ -29,16 +30,27 @@ def caller_of(request: Request) -> Caller:
 
 async def stored(request: Request, door: Door, *, repeatable: bool) -> Received:
     """The FHIR body of the request, on disk."""
-    context, caller = context_of(request), caller_of(request)
-    body = await read_body(request, allowed=FHIR_TYPES, limit=context.settings.max_body_bytes)
-    arrival = Arrival(
+    return await receive(await _arrival(request, door), context_of(request), repeatable=repeatable)
+
+
+async def handed_over(request: Request, door: Door) -> tuple[Received, Pending]:
+    """The FHIR body of the request, with the store."""
+    return await hand_over(await _arrival(request, door), context_of(request))
+
+
+async def _arrival(request: Request, door: Door) -> Arrival:
+    caller = caller_of(request)
+    body = await read_body(request, allowed=FHIR_TYPES, limit=context_of(request).settings.max_body_bytes)
+    return Arrival(
         caller.participant_id, door, caller.client_id, media_type(request), body, request_id_of(request.scope)
     )
-    return await receive(arrival, context, repeatable=repeatable)
 
 
 async def kept_if_refused(
-    request: Request, received: Received, work: Callable[[], Awaitable[FhirResponse]]
+    request: Request,
+    received: Received,
+    work: Callable[[], Awaitable[FhirResponse]],
+    pending: Pending | None = None,
 ) -> FhirResponse:
     """Does the work; when it refuses the body, the body stays in quarantine with the answer."""
     try:
@@ -46,7 +58,7 @@ async def kept_if_refused(
     except (Refused, fhir_json.BadJson) as refused:
         answer = for_exception(refused)
         content = fhir_json.dump(outcome(answer.issues))
-        await quarantine(received, answer.issues, answer.status, content, context_of(request))
+        await quarantine(received, answer.issues, answer.status, content, context_of(request), pending)
         return FhirResponse(content, answer.status, answer.headers, accept=header(request, b"accept"))
 
 

@@ -5,6 +5,7 @@ after a lost answer makes no second reading.
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -25,15 +26,16 @@ from server.domain.errors import Conflict, Refused, StoreUnavailable
 from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import Lookup, ResourceVersion, StoredResource
 from server.intake import binary, subscription
-from server.intake.accept import TRIES, assess, identities, merged
-from server.intake.body import header
+from server.intake.accept import TRIES, assessment, identities, merged
 from server.intake.identity import find, identity_keys, match
-from server.intake.kept import caller_of, context_of, kept_if_refused, refuse_on_errors, reply, stored
+from server.intake.kept import caller_of, context_of, handed_over, kept_if_refused, refuse_on_errors, reply
 from server.intake.resources import PATIENT_ELEMENTS, Put, patient_reference, put
 from server.intake.scores import score_rows
-from server.outcomes import FhirResponse
-from server.store.base import Changeset, Where
+from server.outcomes import FhirResponse, header
+from server.store.base import Changeset, JobForEach, Pending, Where
 
+Commit = Callable[[Changeset], Awaitable[None]]
+ACTIONS = {"created": "C", "updated": "U", "unchanged": "R"}  # of an audit entry
 MOST_SEEN = 200_000  # patients remembered; then it starts anew
 
 
@@ -41,7 +43,7 @@ async def create(request: Request) -> FhirResponse:
     """`POST /fhir/{type}`."""
     kind = _supported(request, "create")
     caller_of(request).require(kind, "c")
-    received = await stored(request, Door.REST, repeatable=False)
+    received, pending = await handed_over(request, Door.REST)
 
     async def work() -> FhirResponse:
         resource = _read(received, kind)
@@ -50,19 +52,19 @@ async def create(request: Request) -> FhirResponse:
             return _answer(request, existing, 200, existing.revision)
         name = f"{received.agent} {received.sha256}"
         resource = {**resource, "id": hashlib.sha256(name.encode()).hexdigest()[:32]}
-        done = await write(resource, received, context_of(request), fresh=kind != "Patient")
+        done = await write(resource, received, context_of(request), pending, fresh=kind != "Patient")
         return _answer(
             request, done.stored, 200 if kind == "Patient" and done.change != "created" else 201, done.version
         )
 
-    return await kept_if_refused(request, received, work)
+    return await kept_if_refused(request, received, work, pending)
 
 
 async def update(request: Request) -> FhirResponse:
     """`PUT /fhir/{type}/{id}`: a new version, or the first one under an id of the caller's."""
     kind = _supported(request, "update")
     caller_of(request).require(kind, "u")
-    received = await stored(request, Door.REST, repeatable=False)
+    received, pending = await handed_over(request, Door.REST)
 
     async def work() -> FhirResponse:
         resource = _read(received, kind)
@@ -70,10 +72,10 @@ async def update(request: Request) -> FhirResponse:
             text = "The id in the body must be the id in the address."
             raise Refused(400, [error("value", f"{kind}.id", text)])
         await _if_match(request, received, kind)
-        done = await write(resource, received, context_of(request))
+        done = await write(resource, received, context_of(request), pending)
         return _answer(request, done.stored, 201 if done.change == "created" else 200, done.version)
 
-    return await kept_if_refused(request, received, work)
+    return await kept_if_refused(request, received, work, pending)
 
 
 async def read(request: Request) -> Response:
@@ -88,7 +90,7 @@ async def read(request: Request) -> Response:
         raise _unknown(kind)
     if row.deleted:
         raise Refused(410, [error("deleted", "", "This resource was deleted; its history is kept.")])
-    return binary.content(row, request.headers.get("accept", "")) or _answer(request, row, 200, row.revision)
+    return binary.content(row, header(request, b"accept")) or _answer(request, row, 200, row.revision)
 
 
 async def vread(request: Request) -> FhirResponse:
@@ -111,27 +113,22 @@ async def vread(request: Request) -> FhirResponse:
     return reply(request, earlier.body, 200, etag=f'W/"{version}"')
 
 
-async def write(resource: Resource, received: Received, context: Context, *, fresh: bool = False) -> Put:
+async def write(
+    resource: Resource, received: Received, context: Context, pending: Pending | None = None, *, fresh: bool = False
+) -> Put:
     """Stores one checked resource and ends its message, as one transaction. `fresh`: the id is most likely new."""
+    commit = (pending or context.store).commit
     for _ in range(TRIES):
         try:
-            return await _write(resource, received, context, fresh=fresh)
+            return await _write(resource, received, context, commit, fresh=fresh)
         except Conflict:
-            fresh = False
+            fresh, commit = False, context.store.commit
     raise StoreUnavailable("others keep changing the same record", retry_after_seconds=1.0)
 
 
-async def _write(resource: Resource, received: Received, context: Context, *, fresh: bool) -> Put:
-    at = context.clock.now()
-    extra = Changeset()
-    participant_id = received.participant_id
-    if resource["resourceType"] == "Patient":
-        resource, extra = await _patient(resource, participant_id, context)
-        patient_id: str | None = resource["id"]
-    else:
-        resource, patient_id = await bound(resource, participant_id, context)
-    if resource["resourceType"] == "Subscription":
-        resource, extra = await subscription.prepare(resource, received.agent, participant_id, resource["id"], context)
+async def _write(resource: Resource, received: Received, context: Context, commit: Commit, *, fresh: bool) -> Put:
+    at, participant_id = context.clock.now(), received.participant_id
+    resource, patient_id, extra = await _placed(resource, received, context)
     done = await put(
         resource,
         participant_id=participant_id,
@@ -141,24 +138,40 @@ async def _write(resource: Resource, received: Received, context: Context, *, fr
         context=context,
         fresh=fresh,
     )
+    each: tuple[JobForEach, ...] = ()
     if patient_id is not None and done.change != "unchanged":
+        each = (assessment(participant_id, patient_id, context),)
         if resource["resourceType"] == "QuestionnaireResponse":
-            extra += await score_rows(resource, received, patient_id=patient_id, at=at, context=context)
-        extra += assess(participant_id, patient_id, context)
+            extra = await score_rows(resource, received, patient_id=patient_id, at=at, context=context)
     kept = received.state is ReceivedState.KEPT  # says all there is to say: no second write of the raw bytes
     rows = () if kept else (replace(received, state=ReceivedState.ACCEPTED, patient_id=patient_id),)
-    action = {"created": "C", "updated": "U", "unchanged": "R"}[done.change]
     entry = record(
         participant_id=participant_id,
         at=at,
         agent=received.agent,
-        action=action,
+        action=ACTIONS[done.change],
         subtype="rest",
         entity=done.reference,
         patient_id=patient_id,
     )
-    await context.store.commit(done.changes + extra + Changeset(replace=rows, audit=(entry,)))
+    changes = done.changes + Changeset(replace=rows, each=each, audit=(entry,))
+    await commit(changes if extra is None else changes + extra)
     return done
+
+
+async def _placed(
+    resource: Resource, received: Received, context: Context
+) -> tuple[Resource, str | None, Changeset | None]:
+    """The resource as it will be kept, whose it is, and what else is written with it."""
+    participant_id, kind = received.participant_id, resource["resourceType"]
+    if kind == "Patient":
+        known, identifiers = await _patient(resource, participant_id, context)
+        return known, known["id"], identifiers
+    resource, patient_id = await bound(resource, participant_id, context)
+    if kind == "Subscription":
+        asked, rows = await subscription.prepare(resource, received.agent, participant_id, resource["id"], context)
+        return asked, patient_id, rows
+    return resource, patient_id, None
 
 
 async def _patient(patient: Resource, participant_id: str, context: Context) -> tuple[Resource, Changeset]:

@@ -87,11 +87,26 @@ class ChainReport:
     broken_at: tuple[str, int] | None = field(default=None)
 
 
+class Pending(Protocol):
+    """Rows that were handed over, and are kept whatever becomes of the rest of their step."""
+
+    async def commit(self, more: Changeset) -> None:
+        """Both parts are on disk when it returns: in one transaction where the first was not written yet.
+
+        If `more` can not be written the first part is kept alone, and the error is raised.
+        """
+        ...
+
+
 class Store(Protocol):
     """A store engine. Every method may raise StoreUnavailable; reads may raise StoreDamaged."""
 
     async def commit(self, changeset: Changeset) -> None:
         """Writes it durably (on disk when this returns). Raises Conflict, UniqueViolation, LeaseLost."""
+        ...
+
+    async def begin(self, first: Changeset) -> Pending:
+        """Hands rows over, to be written with or without what follows from them."""
         ...
 
     async def get(self, kind: type[R], **key: Any) -> R | None:

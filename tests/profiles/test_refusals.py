@@ -117,7 +117,7 @@ ROWS: list[Row] = [
     ),
     *((f"{case}: no meta", case, lambda request: request.pop("meta"), "Parameters", ERROR) for case in OPERATION),
     *(
-        (f"{case}: no birth date", case, lambda r: resource(r, "patient").pop("birthDate"), "birthDate", WARNING)
+        (f"{case}: no birth date", case, lambda r: resource(r, "patient").pop("birthDate"), "birthDate", ERROR)
         for case in ("check-eligibility", "align", "unalign")
     ),
     *(

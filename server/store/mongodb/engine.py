@@ -65,6 +65,11 @@ class MongoStore(RawAccess):
         commands = changes.prepare(changeset, keys)
         await self._lanes.submit(min(owners), commands)
 
+    async def begin(self, first: Changeset) -> "Begun":
+        """Written when it returns."""
+        await self.commit(first)
+        return Begun(self)
+
     async def get(self, kind: type[R], **key: Any) -> R | None:
         """By primary key. Raises ValueError if the key is not whole."""
         documents = documents_of(kind)
@@ -217,3 +222,14 @@ class MongoStore(RawAccess):
 
     async def _key(self, participant_id: str) -> DataKey:
         return await self._ring.ensure(self._open().client, self._address.database, participant_id)
+
+
+class Begun:
+    """See `server.store.base.Pending`. The first part is on disk already."""
+
+    def __init__(self, store: MongoStore) -> None:
+        self._store = store
+
+    async def commit(self, more: Changeset) -> None:
+        """Follows it."""
+        await self._store.commit(more)

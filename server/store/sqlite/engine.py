@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.domain.audit import AuditEntry
+from server.domain.errors import Conflict
 from server.domain.job import Job, JobKind
 from server.domain.record import Record
 from server.store import chain
@@ -16,7 +17,7 @@ from server.store.base import ChainReport, Changeset, Where
 from server.store.conditions import has_blind, participant_of
 from server.store.crypto import DataKey, MasterKey
 from server.store.sqlite import jobs, verify
-from server.store.sqlite.changes import prepare
+from server.store.sqlite.changes import Prepared, prepare
 from server.store.sqlite.connection import create_file, open_writer
 from server.store.sqlite.faults import translating
 from server.store.sqlite.keys import KeyRing, check_master_key
@@ -24,7 +25,7 @@ from server.store.sqlite.migrations import migrate
 from server.store.sqlite.raw import RawAccess, refuse_unfinished
 from server.store.sqlite.readers import Readers
 from server.store.sqlite.statements import Statements, conditions, is_point, is_short, order, statements_of
-from server.store.sqlite.writer import Writer
+from server.store.sqlite.writer import Work, Writer
 
 R = TypeVar("R", bound=Record)
 
@@ -50,10 +51,19 @@ class SqliteStore(RawAccess):
 
     async def commit(self, changeset: Changeset) -> None:
         """One transaction, together with whatever else is queued."""
-        keys = {name: self._ring.get(name) or await self._key(name) for name in changeset.participants()}
-        prepared = prepare(changeset, keys)
+        prepared = await self.prepared(changeset)
         if prepared.rows or prepared.finish is not None:
             await self._writer.submit(prepared.run, rows=prepared.rows)
+
+    async def begin(self, first: Changeset) -> "Begun":
+        """Queued when it returns."""
+        prepared = await self.prepared(first)
+        return Begun(self, first, self._writer.hand(prepared.run, rows=prepared.rows))
+
+    async def prepared(self, changeset: Changeset) -> Prepared:
+        """Sealed and encoded; waits only where a participant's key is not in memory yet."""
+        keys = {name: self._ring.get(name) or await self._key(name) for name in changeset.participants()}
+        return prepare(changeset, keys)
 
     async def get(self, kind: type[R], **key: Any) -> R | None:
         """By primary key. Raises ValueError if the key is not whole."""
@@ -166,3 +176,28 @@ class SqliteStore(RawAccess):
 
     def _decode(self, connection: sqlite3.Connection, statements: Statements[R], row: tuple[Any, ...]) -> R:
         return statements.codec.decode(row, self._ring.load(connection, row[0]))
+
+
+class Begun:
+    """See `server.store.base.Pending`. What is handed over in the same turn of the event loop shares a transaction."""
+
+    __slots__ = ("_first", "_store", "_work")
+
+    def __init__(self, store: SqliteStore, first: Changeset, work: Work) -> None:
+        self._store = store
+        self._first = first
+        self._work = work
+
+    async def commit(self, more: Changeset) -> None:
+        """Joins the first part if that still waits, else follows it."""
+        prepared = await self._store.prepared(more)
+        if self._work.taken:
+            await self._work.future
+            await self._store.commit(more)
+            return
+        self._work.extend(prepared.run, prepared.rows)
+        try:
+            await self._work.future
+        except Conflict:
+            await self._store.commit(self._first)
+            raise

@@ -74,16 +74,32 @@ class Transaction:
             self.cursor.execute(_WRITE_HEAD, (participant_id, *head, signature))
 
 
-class _Work(NamedTuple):
-    run: Callable[[Transaction], Any]
-    rows: int
-    future: "asyncio.Future[Any]"
+class Work:
+    """What is queued; once `taken` it is being written."""
+
+    __slots__ = ("future", "rows", "run", "taken")
+
+    def __init__(self, run: Callable[[Transaction], Any], rows: int, future: "asyncio.Future[Any]") -> None:
+        self.run = run
+        self.rows = rows
+        self.future = future
+        self.taken = False
+
+    def extend(self, run: Callable[[Transaction], Any], rows: int) -> None:
+        """Adds to it, before it is taken: all of it is written or nothing."""
+        first = self.run
+
+        def both(transaction: Transaction) -> Any:
+            first(transaction)
+            return run(transaction)
+
+        self.run, self.rows = both, self.rows + rows
 
 
 class _Group(NamedTuple):
     """What shares a transaction. `together` False: one of them is known to fail."""
 
-    works: list[_Work]
+    works: list[Work]
     together: bool
 
 
@@ -103,7 +119,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, audit_insert: str) -> None:
         self._connection = connection
         self._audit_insert = audit_insert
-        self._queue: deque[_Work] = deque()
+        self._queue: deque[Work] = deque()
         self._busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refusal: str | None = None
@@ -117,16 +133,21 @@ class Writer:
 
         `run` may be run twice: it changes nothing but rows, about `rows` of them.
         """
+        value: T = await self.hand(run, rows=rows).future
+        return value
+
+    def hand(self, run: Callable[[Transaction], Any], *, rows: int = 1) -> Work:
+        """As `submit`, without waiting. Raises StoreUnavailable."""
         if self._refusal is not None:
             raise StoreUnavailable(self._refusal)
         self._forget_closed_loop()
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._queue.append(_Work(run, rows, future))
+        work = Work(run, rows, loop.create_future())
+        self._queue.append(work)
         if not self._busy:
             self._busy, self._loop = True, loop
             loop.call_soon(self._next, loop)  # not at once: other tasks of this turn join the group
-        return await future
+        return work
 
     async def close(self) -> None:
         """Takes no more work, finishes what is queued, closes the connection. Idempotent."""
@@ -166,12 +187,14 @@ class Writer:
         else:
             self._run(loop, group)
 
-    def _take(self) -> list[_Work]:
+    def _take(self) -> list[Work]:
         size, rows = max(GROUP, len(self._queue) // 2), 0
-        group: list[_Work] = []
+        group: list[Work] = []
         while self._queue and len(group) < size and rows < ROWS:
-            group.append(self._queue.popleft())
-            rows += group[-1].rows
+            work = self._queue.popleft()
+            work.taken = True
+            group.append(work)
+            rows += work.rows
         return group
 
     def _run(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
@@ -194,7 +217,7 @@ class Writer:
         else:
             self._next(loop)
 
-    def _together(self, works: list[_Work]) -> list[_Outcome] | None:
+    def _together(self, works: list[Work]) -> list[_Outcome] | None:
         """All of them, or None if one failed and all are to be undone."""
         transaction = self._transaction()
         try:
@@ -206,13 +229,13 @@ class Writer:
             return None
         return outcomes
 
-    def _one_by_one(self, works: list[_Work]) -> list[_Outcome]:
+    def _one_by_one(self, works: list[Work]) -> list[_Outcome]:
         transaction = self._transaction()
         outcomes = [self._alone(transaction, work) for work in works]
         transaction.flush()
         return outcomes
 
-    def _alone(self, transaction: Transaction, work: _Work) -> _Outcome:
+    def _alone(self, transaction: Transaction, work: Work) -> _Outcome:
         transaction.cursor.execute("SAVEPOINT work")
         try:
             value = work.run(transaction)

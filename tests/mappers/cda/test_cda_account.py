@@ -60,9 +60,7 @@ def test_a_date_of_the_document_that_is_no_instant_is_booked(wrap):
 def test_words_of_a_code_stand_before_the_narrative_that_they_point_at(of):
     """originalText with words and a reference: the words; they are not lost when the reference leads nowhere."""
     code = f"<code code='8' {SNOMED}><originalText>Own words<reference value='#no'/></originalText></code>"
-    entry = (
-        f"<entry><procedure classCode='PROC' moodCode='EVN'>{code}<statusCode code='completed'/></procedure></entry>"
-    )
+    entry = f"<entry><procedure>{code}<statusCode code='completed'/></procedure></entry>"
     assert _of(of("47519-4", entry), "Procedure")["code"]["text"] == "Own words"
 
 
@@ -70,9 +68,7 @@ def test_a_name_beside_a_code_with_words_of_its_own_is_booked(of):
     """A medicine: the text is the code's; the other name is in the account."""
     code = f"<code code='8' {SNOMED}><originalText>One</originalText></code><name>Two</name>"
     product = f"<consumable><manufacturedProduct><manufacturedMaterial>{code}</manufacturedMaterial></manufacturedProduct></consumable>"  # noqa: E501 - one element
-    entry = (
-        f"<entry><substanceAdministration classCode='SBADM' moodCode='EVN'>{product}</substanceAdministration></entry>"
-    )
+    entry = f"<entry><substanceAdministration>{product}</substanceAdministration></entry>"
     conversion = of("10160-0", entry)
     assert _of(conversion, "MedicationRequest")["medicationCodeableConcept"]["text"] == "One"
     assert any(place.endswith("manufacturedMaterial/name") for place in _booked(conversion))
@@ -81,7 +77,7 @@ def test_a_name_beside_a_code_with_words_of_its_own_is_booked(of):
 def test_a_role_by_id_alone_keeps_no_code_in_silence(of):
     """A performer without a name: the id makes the Practitioner, the specialty is in the account."""
     role = f"<assignedEntity><id root='1.2' extension='z'/><code code='59058001' {SNOMED}/></assignedEntity>"
-    entry = f"<entry><procedure classCode='PROC' moodCode='EVN'><code code='8' {SNOMED}/><performer>{role}</performer></procedure></entry>"  # noqa: E501 - one element
+    entry = f"<entry><procedure><code code='8' {SNOMED}/><performer>{role}</performer></procedure></entry>"
     conversion = of("47519-4", entry)
     assert any(place.endswith("performer/assignedEntity/code") for place in _booked(conversion))
 
@@ -89,8 +85,6 @@ def test_a_role_by_id_alone_keeps_no_code_in_silence(of):
 def test_the_code_of_a_goal_without_a_value_describes_it(of):
     """Words from the text, the code beside them."""
     code = f"<code code='289169006' {SNOMED} displayName='Weight loss'/><text>Lose weight</text>"
-    entry = (
-        f"<entry><observation classCode='OBS' moodCode='GOL'>{code}<statusCode code='active'/></observation></entry>"
-    )
+    entry = f"<entry><observation moodCode='GOL'>{code}<statusCode code='active'/></observation></entry>"
     described = _of(of("61146-7", entry), "Goal")["description"]
     assert (described["text"], described["coding"][0]["code"]) == ("Lose weight", "289169006")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -201,15 +202,25 @@ async def test_one_token_serves_many_calls(installation, eligibility):
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt", "auto"])
 async def test_every_way_of_getting_a_token(installation, method, sandbox_process):
     """All three ways, and `auto`, get a token; `auto` remembers which one it was."""
-    from dataclasses import replace
-    from pathlib import Path
-
     participant = installation.context.settings.participant("ACCES12345")
     secret = Path(sandbox_process[1].config).parent / "cms-ACCES12345.secret"
     changed = replace(participant, cms=replace(participant.cms, auth_method=method, client_secret_file=secret))
     assert (await tokens.bearer(changed, installation.context)) != ""
     remembered = await installation.context.store.find(tokens.Remembered, Where("name", "==", tokens.REMEMBERED))
     assert [row.value for row in remembered] == (["client_secret_basic"] if method == "auto" else [])
+
+
+async def test_credentials_refused_in_the_form_are_tried_by_http_basic(engine, sandbox_process):
+    """As CMS's test environment does it: 401 to form fields, a token by Basic; the way is remembered."""
+    secret = Path(sandbox_process[1].config).parent / "cms-ACCES12345.secret"
+    order = ("client_secret_post", "client_secret_basic")
+    configured(engine, auth_method="auto", auth_order=order, client_secret_file=secret)
+    engine.cms.fault("token", "http", status=401)
+    row = await engine.result(await put(engine))
+    assert row.state is SubmissionState.APPLIED
+    assert [call["status"] for call in engine.cms.journal("token")] == [401, 200]
+    remembered = await engine.context.store.find(tokens.Remembered, Where("name", "==", tokens.REMEMBERED))
+    assert [each.value for each in remembered] == ["client_secret_basic"]
 
 
 async def test_refused_credentials_are_explained(installation, eligibility):

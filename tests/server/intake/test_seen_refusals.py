@@ -45,6 +45,7 @@ def flat(request: dict[str, Any]) -> None:
         lambda r: r["parameter"][2]["resource"].pop("identifier"),
         lambda r: r["parameter"][2]["resource"].pop("name"),
         lambda r: r["parameter"][2]["resource"].pop("gender"),
+        lambda r: r["parameter"][2]["resource"].pop("birthDate"),
         lambda r: r["parameter"][2]["resource"]["identifier"][0].pop("system"),
         lambda r: r["parameter"][2]["resource"]["identifier"][0].update(value="9876543210B"),
         lambda r: r["parameter"][3]["valueCodeableConcept"]["coding"][0].update(code="ckm"),

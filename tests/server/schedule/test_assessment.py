@@ -18,6 +18,7 @@ from server.domain.job import JobKind
 from server.domain.measures import load_evidence
 from server.domain.submission import Operation, Submission, SubmissionEvent, SubmissionState
 from server.store.base import Changeset
+from tests.server.schedule.conftest import CODES, PATIENT_ID, coded
 
 if TYPE_CHECKING:
     from tests.server.schedule.conftest import Year
@@ -127,6 +128,26 @@ async def test_a_value_that_can_not_be_reported_is_shown_to_a_person(year: Year)
     assert "987" not in text
     await year.everything()
     assert await year.texts("report") == []
+
+
+async def test_an_empty_newer_reading_does_not_hide_a_full_older_one(year: Year) -> None:
+    """As one client's users met it: the newest weight without a value, the one before it counts."""
+    await year.align()
+    full = await year.measured("weight", "81.6", at=year.clock.now() - timedelta(hours=2))
+    absent = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "not-asked"}]}
+    for minutes in (5, 4, 3):
+        await year.pressure(138, at=year.clock.now() - timedelta(minutes=minutes))
+    for number, measure in enumerate(name for name in CODES if name != "weight"):
+        await year.measured(measure, str(20 + number))
+    empty = {"id": "empty", "status": "final", "dataAbsentReason": absent, "code": coded(CODES["weight"][0])}
+    await year.put(
+        {"resourceType": "Observation", "subject": {"reference": f"Patient/{PATIENT_ID}"}, **empty}
+        | {"effectiveDateTime": year.clock.now().isoformat()}
+    )
+    report = await year.report()
+    assert report.state is ReportState.SUBMITTED
+    (used,) = load_evidence(report.evidence)["weight"]
+    assert used.reference == f"Observation/{full}/1"
 
 
 @pytest.mark.parametrize("status", ["preliminary", "entered-in-error"])
