@@ -99,10 +99,22 @@ async def write(session: AsyncClientSession, database: str, group: Sequence[Comm
     for table, commands in _joined(commands.insert for commands in group):
         await _bulk(session, into, table, commands)
     enqueued = [command for commands in group for command in commands.jobs]
-    for wanted in [each for commands in group for each in commands.each]:
-        enqueued += await _for_each(session, into, wanted)
+    wanted = [each for commands in group for each in commands.each]
+    await _fence(
+        session, into, {each.participant_id for each in wanted} - {row[0] for each in group for row in each.audit}
+    )
+    for each in wanted:
+        enqueued += await _for_each(session, into, each)
     if enqueued:
         await _bulk(session, into, Job.TABLE.name, enqueued)
+
+
+async def _fence(session: AsyncClientSession, into: AsyncDatabase[Document], participants: set[str]) -> None:
+    """Snapshots of two transactions may miss each other's new rows. All who add rows that work is looked up for write an
+    audit entry, and so the end of the chain: who looks writes it too, and of two at once one is repeated."""
+    for participant_id in sorted(participants):
+        touched = {"$inc": {"looks": 1}}
+        await into[AUDIT_HEAD].update_one({"_id": key_text([participant_id])}, touched, session=session)
 
 
 async def _for_each(session: AsyncClientSession, into: AsyncDatabase[Document], wanted: JobForEach) -> list[Command]:

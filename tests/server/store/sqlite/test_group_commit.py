@@ -9,6 +9,7 @@ import pytest
 
 from server.domain.errors import StoreDamaged, StoreUnavailable
 from server.domain.received import Received
+from server.domain.resource import Lookup
 from server.store.base import Changeset
 from server.store.crypto import generate_master_key
 from server.store.opening import open_store
@@ -115,3 +116,22 @@ def test_a_loop_that_ends_leaves_the_store_usable(tmp_path: Path, samples: Any) 
     asyncio.run(abandon())
     assert asyncio.run(asyncio.wait_for(go_on(), 20)) >= 2
     asyncio.run(store.close())
+
+
+async def test_what_was_begun_shares_the_transaction(counted: Any, samples: Any) -> None:
+    """Rows handed over first and what follows in the same turn of the event loop are one transaction."""
+    store, connection = counted
+    before = connection.commits
+    pending = await store.begin(Changeset(insert=(samples.received(),)))
+    await pending.commit(Changeset(insert=(samples.resource(),)))
+    assert connection.commits == before + 1
+
+
+async def test_what_was_begun_does_not_wait_for_the_rest(counted: Any, samples: Any) -> None:
+    """Rows handed over are written in the next transaction; what comes later follows them."""
+    store, _ = counted
+    pending = await store.begin(Changeset(insert=(samples.received(),)))
+    await store.commit(Changeset(insert=(samples.resource(),)))
+    assert len(await store.find(Received)) == 1
+    await pending.commit(Changeset(insert=(samples.lookup("a"),)))
+    assert await store.find(Lookup)
