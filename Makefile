@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ON_STANDIN = $(if $(URI),,$(BIN)/python tests/server/store/on_standin.py)
 
 .PHONY: test-mongodb demo-mongodb simulate-scale demo run test check bench crash fuzz lock clean
 
@@ -32,16 +33,17 @@ crash: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	FUZZ=$${FUZZ:-10000} $(BIN)/python -m pytest -q tests/fuzz
 
-# The demo with its store in MongoDB: an empty database of a replica set, or without URI the tests' stand-in.
+# The demo with its store in an empty database of a replica set, URI='mongodb://HOST/DATABASE?replicaSet=NAME'; without URI
+# in the tests' stand-in for MongoDB.
 demo-mongodb: $(VENV)/.dev
-	$(if $(URI),,$(BIN)/python tests/server/store/on_standin.py) $(BIN)/access-facade demo --store '$(or $(URI),STANDIN)'
+	$(ON_STANDIN) $(BIN)/access-facade demo --store '$(or $(URI),mongodb://STANDIN/demo?replicaSet=standin)'
 
-# The contract of the store and the fleet against a real MongoDB replica set, such as
-# make test-mongodb URI='mongodb://127.0.0.1:27017/?replicaSet=rs0'. It makes databases test_... and fleet_... of its own.
+# The contract of the store, the crash tests and the fleet against a real MongoDB replica set, such as
+# make test-mongodb URI='mongodb://127.0.0.1:27017/?replicaSet=rs0'. It makes databases test_..., crash_..., stale-... and
+# fleet_... of its own. Without URI they run against the stand-in.
 test-mongodb: $(VENV)/.dev
-	@test -n "$(URI)" || { echo "make test-mongodb URI='mongodb://HOST/?replicaSet=NAME'"; exit 2; }
-	ACCESS_FACADE_TEST_MONGODB='$(URI)' $(BIN)/python -m pytest -q -k "mongodb or engines" tests/server/store
-	ACCESS_FACADE_TEST_MONGODB='$(URI)' $(BIN)/python -m pytest -q tests/fleet
+	$(ON_STANDIN) env ACCESS_FACADE_TEST_MONGODB='$(or $(URI),mongodb://STANDIN/?replicaSet=standin)' \
+	  $(BIN)/python -m pytest -q -k "mongodb or engines or fleet" tests/server/store tests/crash tests/fleet
 
 # How large an installation must be, from costs measured here (docs/scaling.md).
 simulate-scale: $(VENV)/.dev

@@ -105,7 +105,7 @@ def time_of_day(value: str, context: MessageContext) -> str | None:
 
 
 # --- codes ---------------------------------------------------------------------------------------------------------
-Coded = tuple[tuple[dict[str, str], ...], str, bool]  # codings (shared: copy them), text, whether a system is unknown
+Coded = tuple[tuple[dict[str, str], ...], str, bool]  # codings (shared: never changed), text, is a system unknown
 
 
 def _read_coded(raw: str) -> Coded:
@@ -141,7 +141,7 @@ def codeable_concept(value: str, context: MessageContext) -> dict[str, Any] | No
         )
     made: dict[str, Any] = {}
     if codings:
-        made["coding"] = [each.copy() for each in codings]
+        made["coding"] = list(codings)
     if words:
         made["text"] = words
     return made or None
@@ -165,11 +165,17 @@ def _coding(system: str | None, value: str, display: str, version: str) -> dict[
 _FLAGS = code_map("v2-0078")
 
 
+@lru_cache(1024)
+def _flag(value: str) -> dict[str, Any] | None:
+    known = _FLAGS.coding(value) or _FLAGS.coding(value.partition("^")[0].strip())
+    return None if known is None else {"coding": [known]}
+
+
 def interpretation(value: str, context: MessageContext) -> dict[str, Any] | None:
     """Table 0078 as v3-ObservationInterpretation; another code is kept as text."""
-    known = _FLAGS.coding(value) or _FLAGS.coding(value.partition("^")[0].strip())
+    known = _flag(value) if len(value) <= _MEMO_LIMIT else None
     if known is not None:
-        return {"coding": [known]}
+        return known
     written = value.partition("^")[0].strip()
     made = codeable_concept(value, context)
     context.warn("code-invalid", "The abnormal flag is not in the concept map v2-0078 and was kept as it is.")

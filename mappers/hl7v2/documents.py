@@ -48,7 +48,7 @@ def _document(observation: Resource, attachment: dict[str, Any], context: Messag
         "id": identify("Binary", parts, context),
         "meta": source,
         "contentType": attachment.get("contentType", _UNKNOWN),
-        "securityContext": dict(context.subject),
+        "securityContext": context.subject,
         "data": attachment.pop("data"),
     }
     attachment["url"] = f"Binary/{binary['id']}"
@@ -58,7 +58,7 @@ def _document(observation: Resource, attachment: dict[str, Any], context: Messag
         "meta": dict(source),
         "status": "entered-in-error" if observation["status"] == "entered-in-error" else "current",
         "type": observation["code"],
-        "subject": dict(context.subject),
+        "subject": context.subject,
         "content": [{"attachment": dict(attachment)}],
         "context": {"related": [reference("Observation", observation["id"])]},
     }

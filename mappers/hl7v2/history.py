@@ -30,7 +30,7 @@ def allergy(fields: Segment, context: MessageContext) -> Resource | None:
         context.error("required", text, path="AL1-3")
         return None
     made["clinicalStatus"] = concept(_ALLERGY_CLINICAL, "active")
-    made["patient"] = dict(context.subject)
+    made["patient"] = context.subject
     made["id"] = identify("AllergyIntolerance", {"AL1-3": _first(fields[3]) or fields[3]}, context)
     made["meta"]["profile"] = [_ALLERGY]
     return made
@@ -46,7 +46,7 @@ def procedure(fields: Segment, context: MessageContext) -> Resource | None:
         made["status"] = "entered-in-error"
     else:
         made["status"] = "completed" if "performedDateTime" in made else "unknown"
-    made["subject"] = dict(context.subject)
+    made["subject"] = context.subject
     made["id"] = identify("Procedure", {"PR1-3": _first(fields[3]) or fields[4], "PR1-5": fields[5]}, context)
     made["meta"]["profile"] = [_PROCEDURE]
     return made

@@ -4,6 +4,7 @@ Source: HL7 v2-to-FHIR 1.0.0, OBX[Observation] and the ORU_R01 message map; US C
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from mappers.conversion import Resource
@@ -69,7 +70,7 @@ def observe(fields: Segment, group: Group, context: MessageContext) -> Resource 
             "required", "OBX-3 holds no code, so the value can not be read. Send the observation's code.", path="OBX-3"
         )
         return None
-    resource["subject"] = dict(context.subject)
+    resource["subject"] = context.subject
     if not fields[14]:  # a time that is there but can not be read is not replaced by another
         resource.update(group.effective)
     if "status" not in resource:
@@ -151,12 +152,22 @@ def finish(group: Group, context: MessageContext) -> list[Finding]:
         if kind.category is None and group.laboratory:
             finding.kind = kind = Kind(kind.key, kind.loinc, "laboratory", LABORATORY)
         if kind.category is not None:
-            resource["category"] = [{"coding": [{"system": canonical.OBSERVATION_CATEGORY, "code": kind.category}]}]
+            resource["category"] = _category(kind.category)
         resource["id"] = _identity(finding, group, context)
         profile = claim(resource, kind)
         if profile is not None:
-            resource["meta"]["profile"] = [profile]
+            resource["meta"]["profile"] = _claimed(profile)
     return findings
+
+
+@cache
+def _category(code: str) -> list[dict[str, Any]]:
+    return [concept(canonical.OBSERVATION_CATEGORY, code)]
+
+
+@cache
+def _claimed(profile: str) -> list[str]:
+    return [profile]
 
 
 def _identity(finding: Finding, group: Group, context: MessageContext) -> str:

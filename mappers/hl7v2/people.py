@@ -43,8 +43,7 @@ def referring(datatype: str, build: Converter, finish: Finish) -> Converter:
             body = body_of(value, context)
             resource = finish(body, context) if body else None
             context.people[key] = context.add(resource) if resource else None
-        found = context.people[key]
-        return dict(found) if found else None
+        return context.people[key]
 
     return convert
 

@@ -42,7 +42,7 @@ def respond(group: Group, context: MessageContext) -> Resource | None:
         "meta": {"source": context.urn + ",".join(f"OBX/{each.number}" for each in group.answers)},
         "questionnaire": instrument.questionnaire,
         "status": _STATUS.get(first.fields[11], "completed"),
-        "subject": dict(context.subject),
+        "subject": context.subject,
         "item": _items(group, score, instrument),
     }
     if when:

@@ -78,7 +78,7 @@ def encounter(fields: Segment, trigger: str, statuses: dict[str, str], context: 
     made["status"] = "finished" if fields[45] else statuses.get(trigger, "unknown")
     TABLES["PV1"].apply(fields, made, context)
     made.setdefault("class", {"system": canonical.NULL_FLAVOR, "code": "UNK"})
-    made["subject"] = dict(context.subject)
+    made["subject"] = context.subject
     made["id"] = identify("Encounter", {"PV1-19": _first(fields[19]), "PV1-44": fields[44]}, context)
     return made
 
@@ -95,7 +95,7 @@ def condition(fields: Segment, category: str, context: MessageContext) -> Resour
     else:
         made["clinicalStatus"] = concept(canonical.CONDITION_CLINICAL, "active")
     made["category"] = [concept(canonical.CONDITION_CATEGORY, category)]
-    made["subject"] = dict(context.subject)
+    made["subject"] = context.subject
     parts = {"category": category, "DG1-3": _first(fields[3]) or fields[4], "DG1-5": fields[5]}
     made["id"] = identify("Condition", parts, context)
     made["meta"]["profile"] = [_CONDITION[category]]
@@ -107,7 +107,7 @@ def document(fields: Segment, context: MessageContext) -> Resource:
     made: Resource = {"resourceType": "DocumentReference", "id": "", "meta": {"source": context.place()}}
     TABLES["TXA"].apply(fields, made, context)
     made["status"] = _AVAILABILITY.get(fields[19].strip(), "current")
-    made["subject"] = dict(context.subject)
+    made["subject"] = context.subject
     made["id"] = identify("DocumentReference", {"TXA-12": _first(fields[12])}, context)
     made["content"] = []
     return made
@@ -129,7 +129,7 @@ def referral(fields: Segment, context: MessageContext) -> Resource:
     if "status" not in made:
         made["status"] = "unknown"
     made["intent"] = "order"
-    made["subject"] = dict(context.subject)
+    made["subject"] = context.subject
     made["id"] = identify("ServiceRequest", {"RF1-6": _first(fields[6])}, context)
     return made
 

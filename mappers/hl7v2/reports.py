@@ -25,7 +25,7 @@ def open_group(fields: Segment, context: MessageContext) -> Group:
     """Starts the group of an OBR with its report, which gets its results when the group ends."""
     report: Resource = {"resourceType": "DiagnosticReport", "id": "", "meta": {"source": context.place()}}
     _OBR(fields, report, context)
-    report["subject"] = dict(context.subject)
+    report["subject"] = context.subject
     if "status" not in report:
         report["status"] = "unknown"
         if not fields[25]:

@@ -110,8 +110,8 @@ async def write(session: AsyncClientSession, database: str, group: Sequence[Comm
 
 
 async def _fence(session: AsyncClientSession, into: AsyncDatabase[Document], participants: set[str]) -> None:
-    """Snapshots of two transactions may miss each other's new rows. All who add rows that work is looked up for write an
-    audit entry, and so the end of the chain: who looks writes it too, and of two at once one is repeated."""
+    """Snapshots of two transactions may miss each other's new rows. Who adds rows that work is looked up for writes an
+    audit entry too, and so the end of the chain: who looks writes it as well, and of two at once one is repeated."""
     for participant_id in sorted(participants):
         touched = {"$inc": {"looks": 1}}
         await into[AUDIT_HEAD].update_one({"_id": key_text([participant_id])}, touched, session=session)

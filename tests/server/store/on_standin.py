@@ -1,6 +1,6 @@
-"""Runs a command beside a fresh stand-in, whose URL replaces the word STANDIN; ends as the command does.
+"""Runs a command beside a fresh stand-in, whose HOST:PORT replaces the word STANDIN; ends as the command does.
 
-`on_standin.py access-facade demo --store STANDIN`. The database is `facade`; nothing is left behind.
+`on_standin.py access-facade demo --store 'mongodb://STANDIN/demo?replicaSet=standin'`. Nothing is left behind.
 """
 
 import os
@@ -29,13 +29,12 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], int]:
 def main() -> int:
     """The command's exit code."""
     if PLACE not in " ".join(sys.argv[1:]):
-        sys.exit(f"usage: on_standin.py COMMAND ... with the word {PLACE} where the URL belongs")
+        sys.exit(f"usage: on_standin.py COMMAND ... with the word {PLACE} where HOST:PORT belongs")
     folder = Path(tempfile.mkdtemp(prefix="standin-", dir=MEMORY))
     server, port = start(folder)
-    url = f"mongodb://127.0.0.1:{port}/facade?replicaSet=standin"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return subprocess.run([each.replace(PLACE, url) for each in sys.argv[1:]], check=False).returncode
+        return subprocess.run([each.replace(PLACE, f"127.0.0.1:{port}") for each in sys.argv[1:]], check=False).returncode
     finally:
         server.kill()
         server.communicate()
