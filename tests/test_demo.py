@@ -20,7 +20,10 @@ KILLS = 12
 
 ON_STANDIN = Path(__file__).parent / "server" / "store" / "on_standin.py"
 DEMO = (sys.executable, "-m", "server.cli", "demo", "--json")
-COMMANDS = {"sqlite": DEMO, "mongodb": (sys.executable, str(ON_STANDIN), *DEMO, "--store", "mongodb://STANDIN/demo?replicaSet=standin")}
+COMMANDS = {
+    "sqlite": DEMO,
+    "mongodb": (sys.executable, str(ON_STANDIN), *DEMO, "--store", "mongodb://STANDIN/demo?replicaSet=standin"),
+}
 
 
 def _started(folder: Path, store: str = "sqlite") -> subprocess.Popen[bytes]:

@@ -34,7 +34,9 @@ def main() -> int:
     server, port = start(folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return subprocess.run([each.replace(PLACE, f"127.0.0.1:{port}") for each in sys.argv[1:]], check=False).returncode
+        return subprocess.run(
+            [each.replace(PLACE, f"127.0.0.1:{port}") for each in sys.argv[1:]], check=False
+        ).returncode
     finally:
         server.kill()
         server.communicate()
