@@ -168,8 +168,9 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
         conversion, found, moved = merge.conversion, merge.found, merge.changes
         issues += found.issues
     resources = _resources(conversion, found)
+    guide = context.settings.participant(received.participant_id).guide
     for resource in resources:
-        issues += _checked(resource)
+        issues += _checked(resource, guide)
     if any(issue.is_error for issue in issues):
         return Plan((), found.patient_id if found else None, tuple(issues), Changeset())
     try:
@@ -179,11 +180,11 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
         return Plan((), found.patient_id if found else None, (*issues, *refused.issues), Changeset())
 
 
-def _checked(resource: Resource) -> list[Issue]:
+def _checked(resource: Resource, guide: str) -> list[Issue]:
     place = f"{resource['resourceType']}/{resource.get('id', '')}"
     return [
         issue if issue.location.startswith(place) else replace(issue, location=issue.location or place)
-        for issue in validate(resource)
+        for issue in validate(resource, guide=guide)
         if issue.severity != "information"
     ]
 

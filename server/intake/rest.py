@@ -46,7 +46,7 @@ async def create(request: Request) -> FhirResponse:
     received, pending = await handed_over(request, Door.REST)
 
     async def work() -> FhirResponse:
-        resource = _read(received, kind)
+        resource = _read(received, kind, context_of(request))
         existing = await _if_none_exist(request, kind)
         if existing is not None:
             return _answer(request, existing, 200, existing.revision)
@@ -67,7 +67,7 @@ async def update(request: Request) -> FhirResponse:
     received, pending = await handed_over(request, Door.REST)
 
     async def work() -> FhirResponse:
-        resource = _read(received, kind)
+        resource = _read(received, kind, context_of(request))
         if resource.get("id") != request.path_params["id"]:
             text = "The id in the body must be the id in the address."
             raise Refused(400, [error("value", f"{kind}.id", text)])
@@ -235,12 +235,12 @@ def _no_patient(resource: Resource) -> Refused:
     return Refused(422, [error("not-found", f"{resource['resourceType']}.{element}", text)])
 
 
-def _read(received: Received, kind: str) -> Resource:
+def _read(received: Received, kind: str, context: Context) -> Resource:
     resource = fhir_json.parse(received.body)
     if resource.get("resourceType") != kind:
         text = f"The body must be a {kind}, as the address says."
         raise Refused(400, [error("invalid", "resourceType", text)])
-    refuse_on_errors(validate(resource))
+    refuse_on_errors(validate(resource, guide=context.settings.participant(received.participant_id).guide))
     return resource
 
 
