@@ -147,6 +147,22 @@ def codeable_concept(value: str, context: MessageContext) -> dict[str, Any] | No
     return made or None
 
 
+@lru_cache(8192)
+def _whole(raw: str) -> dict[str, Any] | None:
+    codings, words, _ = _read_coded(raw)
+    made: dict[str, Any] = {"coding": list(codings)} if codings else {}
+    if words:
+        made["text"] = words
+    return made or None
+
+
+def shared_concept(value: str, context: MessageContext) -> dict[str, Any] | None:
+    """As `codeable_concept`, one object for all that say the same: for elements that no other row writes into."""
+    if len(value) > _MEMO_LIMIT or coded(value)[2]:
+        return codeable_concept(value, context)
+    return _whole(value)
+
+
 def coding(value: str, context: MessageContext) -> dict[str, Any] | None:
     """The first coding alone."""
     made = codeable_concept(value, context)

@@ -25,8 +25,8 @@ from server.domain.submission import Submission, SubmissionEvent, SubmissionStat
 from server.store.base import Where
 
 ROUNDS = max(1, int(os.environ.get("CRASH_ROUNDS", "20")) // 3)
-# Installations side by side, by workers: most of a round is waiting for a lease to run out. One on MongoDB: a stopped worker
-# may be within a transaction, and the stand-in lets nobody else in meanwhile.
+# Installations side by side, by workers: most of a round is waiting for a lease to run out. One on MongoDB: a stopped
+# worker may be within a transaction, and the stand-in lets nobody else in meanwhile.
 STORES = {2: 8, 4: 4}
 AT_ONCE = 3  # reports of one installation and round
 LEASE = 1.0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -365,6 +366,31 @@ async def test_an_idle_worker_writes_nothing_and_costs_little(shop: Shop) -> Non
     worker.stop()
     await asyncio.wait_for(running, 10)
     await other.close()
+
+
+async def test_an_idle_worker_asks_for_one_number_only(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody writes and nothing falls due it claims nothing; what another process enqueues is done at once."""
+    asked: list[str] = []
+
+    def told(name: str) -> None:
+        ask = getattr(shop.context.store, name)
+
+        async def asking(**given: Any) -> Any:
+            asked.append(name)
+            return await ask(**given)
+
+        monkeypatch.setattr(shop.context.store, name, asking)
+
+    told("changed")
+    told("claim")
+    worker = Worker(shop.context)
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.5)  # the standing jobs are made and done
+    asked.clear()
+    await asyncio.sleep(0.5)
+    assert asked.count("claim") < asked.count("changed") / 4
+    worker.stop()
+    await asyncio.wait_for(running, 10)
 
 
 async def test_the_standing_jobs_exist_once(shop: Shop, tmp_path: Path) -> None:

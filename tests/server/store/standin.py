@@ -24,6 +24,8 @@ MongoDB are made up for, so that the product needs to know MongoDB only:
 11. A text that looks like a date is compared as one, to the second. Here texts are texts.
 12. `{field: value}` also looks into arrays, which reads every row; we have none. `$eq` takes the index.
 13. No authentication; no TLS. Both are tried against a real server only (`make test-mongodb`).
+14. MongoDB keeps a transaction whose client is gone until transactionLifetimeLimitSeconds. Here it would bar everybody, not
+    only who writes the same rows: so it ends at once, unless the fault `keep-open` says for how many seconds it stays.
 
 What it can not show: replication, elections, rollback of minority writes, real contention, the planner, real speed.
 """
@@ -208,14 +210,14 @@ class StandIn:
 
     def left(self, connection: object) -> None:
         """A client is gone, and its open transaction with it."""
-        if self.owner is not None and self.owner[1] is connection:
+        if self.owner is not None and self.owner[1] is connection and not self.faults.get("keep-open"):
             self._abort()
 
     async def watch(self) -> None:
         """Ends transactions that nobody goes on with."""
         while True:
             await asyncio.sleep(0.5)
-            if self.owner is not None and time.monotonic() - self.seen > LIFETIME:
+            if self.owner is not None and time.monotonic() - self.seen > self.faults.get("keep-open", LIFETIME):
                 self._abort()
 
 

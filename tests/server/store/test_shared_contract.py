@@ -71,7 +71,7 @@ async def test_a_used_assertion_is_used_for_all(processes: list[Context], sample
 
 
 async def test_the_rate_cap_is_one_for_all(processes: list[Context], samples: Any) -> None:
-    """Twelve want to pass within a moment, by turns in three processes: no more do than the cap of five a second has for one."""
+    """Twelve want to pass at one moment, by turns in three processes: as many do as the cap has for one alone."""
     participant = processes[0].settings.participants[samples.participant]
     passed = [await _passed(processes[n % 3], participant) for n in range(12)]
     assert sum(passed) in (4, 5)
