@@ -62,7 +62,7 @@ def test_the_routes_are_those_of_the_application(document: dict[str, Any], tmp_p
 
     app = create_app(load(initialise(tmp_path, demo=True).config), work=False)
     real = {
-        (route.path, method.lower())
+        (route.path_format, method.lower())
         for route in app.routes
         if isinstance(route, Route) and not route.path.startswith("/console")
         for method in (route.methods or set()) - {"HEAD"}
