@@ -7,7 +7,7 @@ Source: FHIR R4, OperationOutcome; RESTful API, section "Service Base URL, error
 """
 
 import math
-import os
+import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -289,7 +289,7 @@ class _Tracked:
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    return given if given and REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
 def _log(exc: BaseException, request_id: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from server.clock import machine_now
@@ -75,7 +74,7 @@ class Worker:
         context = self._context
         try:
             changes = await STEPS[job.kind](job, context)
-            await context.store.commit(replace(changes, finish=job))
+            await context.store.commit(changes + Changeset(finish=job))
         except LeaseLost:
             log.warning("lease lost", job_id=job.id, job_kind=job.kind)
         except Conflict:  # somebody else wrote first: look again at once

@@ -6,6 +6,7 @@ What can not be taken in stays in the store as it came, with the reasons, and an
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from mappers.conversion import Conversion, Resource
 from profiles import fhir_json
@@ -226,7 +227,7 @@ async def _rows(
     )
     if found is not None:
         changes += Changeset(insert=identities(received.participant_id, found))
-        changes += Changeset(each=(assessment(received.participant_id, found.patient_id, context),))
+        changes += Changeset(each=(assessment(received.participant_id, found.patient_id, at, context),))
     return Plan(tuple(puts), patient_id, issues, changes)
 
 
@@ -238,14 +239,14 @@ def identities(participant_id: str, found: Match) -> tuple[PatientIdentity, ...]
     )
 
 
-def assessment(participant_id: str, patient_id: str, context: Context) -> JobForEach:
+def assessment(participant_id: str, patient_id: str, at: datetime, context: Context) -> JobForEach:
     """Has the patient's running care periods looked at: there are new values."""
     tracks = context.settings.participant(participant_id).tracks
     running = tuple([f"{patient_id}|{track}" for track in tracks])
     return JobForEach(
         participant_id=participant_id,
         kind=JobKind.ASSESS,
-        due_at=context.clock.now(),
+        due_at=at,
         record=CarePeriod,
         where=(Where("participant_id", "==", participant_id), Where("active_key", "in", running)),
     )

@@ -30,17 +30,19 @@ def caller_of(request: Request) -> Caller:
 
 async def stored(request: Request, door: Door, *, repeatable: bool) -> Received:
     """The FHIR body of the request, on disk."""
-    return await receive(await _arrival(request, door), context_of(request), repeatable=repeatable)
+    context = context_of(request)
+    return await receive(await _arrival(request, door, context), context, repeatable=repeatable)
 
 
 async def handed_over(request: Request, door: Door) -> tuple[Received, Pending]:
     """The FHIR body of the request, with the store."""
-    return await hand_over(await _arrival(request, door), context_of(request))
+    context = context_of(request)
+    return await hand_over(await _arrival(request, door, context), context)
 
 
-async def _arrival(request: Request, door: Door) -> Arrival:
+async def _arrival(request: Request, door: Door, context: Context) -> Arrival:
     caller = caller_of(request)
-    body = await read_body(request, allowed=FHIR_TYPES, limit=context_of(request).settings.max_body_bytes)
+    body = await read_body(request, allowed=FHIR_TYPES, limit=context.settings.max_body_bytes)
     return Arrival(
         caller.participant_id, door, caller.client_id, media_type(request), body, request_id_of(request.scope)
     )

@@ -44,15 +44,16 @@ async def create(request: Request) -> FhirResponse:
     kind = _supported(request, "create")
     caller_of(request).require(kind, "c")
     received, pending = await handed_over(request, Door.REST)
+    context = context_of(request)
 
     async def work() -> FhirResponse:
-        resource = _read(received, kind, context_of(request))
+        resource = _read(received, kind, context)
         existing = await _if_none_exist(request, kind)
         if existing is not None:
             return _answer(request, existing, 200, existing.revision)
         name = f"{received.agent} {received.sha256}"
         resource = {**resource, "id": hashlib.sha256(name.encode()).hexdigest()[:32]}
-        done = await write(resource, received, context_of(request), pending, fresh=kind != "Patient")
+        done = await write(resource, received, context, pending, fresh=kind != "Patient")
         return _answer(
             request, done.stored, 200 if kind == "Patient" and done.change != "created" else 201, done.version
         )
@@ -140,7 +141,7 @@ async def _write(resource: Resource, received: Received, context: Context, commi
     )
     each: tuple[JobForEach, ...] = ()
     if patient_id is not None and done.change != "unchanged":
-        each = (assessment(participant_id, patient_id, context),)
+        each = (assessment(participant_id, patient_id, at, context),)
         if resource["resourceType"] == "QuestionnaireResponse":
             extra = await score_rows(resource, received, patient_id=patient_id, at=at, context=context)
     kept = received.state is ReceivedState.KEPT  # says all there is to say: no second write of the raw bytes

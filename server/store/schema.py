@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -110,6 +111,7 @@ class Schema(Generic[R]):
         return self.names.index(name)
 
 
+@lru_cache(maxsize=64)  # one step writes the same instant into several rows
 def instant(value: datetime) -> str:
     """`2026-11-21T22:39:51.000000Z`. Raises ValueError for an instant without a time zone."""
     if value.tzinfo is not UTC:

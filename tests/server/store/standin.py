@@ -24,8 +24,8 @@ MongoDB are made up for, so that the product needs to know MongoDB only:
 11. A text that looks like a date is compared as one, to the second. Here texts are texts.
 12. `{field: value}` also looks into arrays, which reads every row; we have none. `$eq` takes the index.
 13. No authentication; no TLS. Both are tried against a real server only (`make test-mongodb`).
-14. MongoDB keeps a transaction whose client is gone until transactionLifetimeLimitSeconds. Here it would bar everybody, not
-    only who writes the same rows: so it ends at once, unless the fault `keep-open` says for how many seconds it stays.
+14. MongoDB keeps a transaction whose client is gone until transactionLifetimeLimitSeconds. Here it would bar everybody,
+    not only who writes the same rows: so it ends at once, unless the fault `keep-open` says how many seconds it stays.
 
 What it can not show: replication, elections, rollback of minority writes, real contention, the planner, real speed.
 """
