@@ -27,6 +27,7 @@ TRIES = 20
 LONGEST = 3600.0  # seconds: nothing is held or queued for longer without looking again
 SEEN_SECONDS = 1.0
 BURST = 1.0  # seconds' worth of calls that may go at once
+TICK = 1e-6  # seconds: an instant of today as a float is no finer than a fifth of this
 
 log = get_logger()
 
@@ -65,7 +66,7 @@ def entered(gate: Gate, now: float, *, interval: float, trial_seconds: float, wa
     """
     gate = _sane(gate, now, interval)
     held = max(gate.until, gate.trial) if gate.why else 0.0
-    crowded = interval > 0 and (gate.free > now + BURST - interval or (gate.tail > now and not waited))
+    crowded = interval > 0 and (gate.free > now + BURST - interval + TICK or (gate.tail > now and not waited))
     if held > now or crowded:
         slot = min(max(gate.tail, held, gate.free - BURST, now) + interval, now + LONGEST)
         return (replace(gate, tail=slot) if interval else gate), max(slot - now, 0.001)
