@@ -23,7 +23,7 @@ from server.pipeline import STEPS
 from server.store.base import Changeset
 from server.work_items import work_item
 
-DEFER_SECONDS = 0.1
+DEFER_SECONDS = 0.25
 LACKING_WAIT = timedelta(hours=1)  # until a step that found the settings wrong looks again
 LOOK_SECONDS = 5.0  # an idle worker asks for work at least so often: a lease runs out without anyone writing
 MAX_ATTEMPTS = 12  # of a step that fails for a reason nobody foresaw

@@ -141,7 +141,9 @@ async def exchange(
     head: httpx2.Response | None = None
     try:
         # Made here and not by the client, which would parse each URL twice more and merge headers that we do not have.
-        request = httpx2.Request(method, url, headers={**headers, **ALWAYS}, content=body, extensions=extensions)
+        request = httpx2.Request(
+            method, _parsed(url), headers={**headers, **ALWAYS}, content=body, extensions=extensions
+        )
         async with asyncio.timeout(seconds):
             head = await context.http.send(request, stream=True, follow_redirects=False)
             read = await _read(head)
@@ -155,6 +157,11 @@ async def exchange(
     finally:
         if head is not None:
             await head.aclose()
+
+
+@lru_cache(maxsize=16_384)  # a status URL is asked again and again
+def _parsed(url: str) -> httpx2.URL:
+    return httpx2.URL(url)
 
 
 async def _read(response: httpx2.Response) -> bytes | None:
