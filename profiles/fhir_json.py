@@ -9,7 +9,8 @@ miss the defect; when it fires, a slower exact walk decides and finds the place:
 - null: its spelling occurs in the re-encoding;
 - {} and []: their brackets are neighbours in the re-encoding, and stay so when all but brackets, quotes and what units
   such as `mm[Hg]` have between brackets is taken out of it;
-- depth: few brackets, or no line that is indented further than the limit.
+- depth: few brackets, or no line that is indented further than the limit; in a long text, the innermost pairs of
+  brackets are taken out, level by level, as often as the limit allows.
 
 Source: FHIR R4 4.0.1, JSON Representation of Resources; RFC 8259.
 """
@@ -17,6 +18,7 @@ Source: FHIR R4 4.0.1, JSON Representation of Resources; RFC 8259.
 import json
 import re
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,6 +31,9 @@ _BOM = b"\xef\xbb\xbf"
 _AS_ONE = bytes.maketrans(b"{}[]", b"()()")  # in well-formed JSON, what opens is closed by its own kind
 _NOT_MARKS = bytes(set(range(256)) - set(b'{}[]"_ABCDEFGHIJKLMNOPQRSTUVWXYZ'))
 _TOO_FAR_IN = b"\n" + b" " * (MAX_DEPTH + 1)  # a text holds no line feed, only its escape
+_SHORT = 65_536  # bytes
+_NOT_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
+_remove_texts = partial(re.compile(rb'"[^"]*"').sub, b"")
 _ELEMENT_NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
 
 
@@ -72,9 +77,23 @@ def parse(data: bytes) -> dict[str, Any]:
     # rfind, because CPython finds a short needle from the right in half the time
     if compact.rfind(b"null") >= 0 or (marks.rfind(b"()") >= 0 and (b"[]" in compact or b"{}" in compact)):
         _refuse_empty(value)
-    if marks.count(b"(") > MAX_DEPTH and _TOO_FAR_IN in msgspec.json.format(compact, indent=1):
+    if marks.count(b"(") > MAX_DEPTH and _is_too_deep(compact):
         raise _bad("", f"The JSON is nested too deeply; {MAX_DEPTH} levels are the limit.", "too-long")
     return value
+
+
+def _is_too_deep(compact: bytes) -> bool:
+    """A short text is looked at indented; a long one not, as the copy of one that is deep would be immense."""
+    if len(compact) < _SHORT:
+        return _TOO_FAR_IN in msgspec.json.format(compact, indent=1)
+    if b"\\" in compact:
+        compact = compact.replace(b"\\\\", b"").replace(b'\\"', b"")
+    levels = _remove_texts(compact.translate(_AS_ONE, _NOT_BRACKETS))
+    for _ in range(MAX_DEPTH):
+        levels = levels.replace(b"()", b"")
+        if not levels:
+            return False
+    return True
 
 
 def _as_many_colons(compact: bytes, data: bytes) -> bool:

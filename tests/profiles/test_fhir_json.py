@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profiles import fhir_json
 from profiles.fhir_json import MAX_DEPTH, BadJson, dump, parse
 
 
@@ -118,3 +119,29 @@ def test_bytes_give_a_value_or_a_reason(body: bytes) -> None:
         assert isinstance(parse(body), dict)
     except BadJson:
         return
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_long_and_short_texts_are_read_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read when it is short is read when it is long."""
+    monkeypatch.setattr(fhir_json, "_SHORT", 0)
+    assert parse(ACCEPTED[name])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_long_and_short_texts_are_refused_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused when it is short is refused when it is long, with the same place."""
+    monkeypatch.setattr(fhir_json, "_SHORT", 0)
+    with pytest.raises(BadJson) as caught:
+        parse(REFUSED[name][0])
+    assert caught.value.issue.location == REFUSED[name][1]
+
+
+def test_a_long_text_is_too_deep_by_one_level() -> None:
+    """The limit is the same in a text of 200 KB, brackets in its strings or not."""
+    wide = b",".join([b'{"a":["]}\\"["]}'] * 15_000)
+    inner = (MAX_DEPTH - 3, MAX_DEPTH - 2)
+    fits, deep = (b'{"a":' + b"[" * n + wide + b"]" * n + b"}" for n in inner)
+    assert parse(fits)
+    with pytest.raises(BadJson, match="nested too deeply"):
+        parse(deep)
