@@ -31,6 +31,7 @@ _BOM = b"\xef\xbb\xbf"
 _AS_ONE = bytes.maketrans(b"{}[]", b"()()")  # in well-formed JSON, what opens is closed by its own kind
 _NOT_MARKS = bytes(set(range(256)) - set(b'{}[]"_ABCDEFGHIJKLMNOPQRSTUVWXYZ'))
 _TOO_FAR_IN = b"\n" + b" " * (MAX_DEPTH + 1)  # a text holds no line feed, only its escape
+_TOO_MANY = b"(" * (MAX_DEPTH + 1)
 _SHORT = 65_536  # bytes
 _NOT_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
 _remove_texts = partial(re.compile(rb'"[^"]*"').sub, b"")
@@ -91,9 +92,9 @@ def _is_too_deep(compact: bytes) -> bool:
     levels = _remove_texts(compact.translate(_AS_ONE, _NOT_BRACKETS))
     for _ in range(MAX_DEPTH):
         levels = levels.replace(b"()", b"")
-        if not levels:
-            return False
-    return True
+        if not levels or _TOO_MANY in levels:
+            break
+    return bool(levels)
 
 
 def _as_many_colons(compact: bytes, data: bytes) -> bool:
