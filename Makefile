@@ -42,6 +42,7 @@ demo-mongodb: $(VENV)/.dev
 # make test-mongodb URI='mongodb://127.0.0.1:27017/?replicaSet=rs0'. It makes databases test_..., crash_..., stale-... and
 # fleet_... of its own. Without URI they run against the stand-in.
 test-mongodb: $(VENV)/.dev
+	@echo "MongoDB peer: $(if $(URI),the server of URI,the stand-in)"
 	$(ON_STANDIN) env ACCESS_FACADE_TEST_MONGODB='$(or $(URI),mongodb://STANDIN/?replicaSet=standin)' \
 	  $(BIN)/python -m pytest -q -k "mongodb or engines or fleet" tests/server/store tests/crash tests/fleet
 

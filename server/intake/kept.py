@@ -13,7 +13,7 @@ from server.domain.received import Door, Received
 from server.intake.accept import Arrival, hand_over, quarantine, receive
 from server.intake.body import FHIR_TYPES, media_type, read_body
 from server.outcomes import FhirResponse, for_exception, header, outcome, request_id_of
-from server.store.base import Pending
+from server.store.base import Changeset, Pending
 
 
 def context_of(request: Request) -> Context:
@@ -62,6 +62,10 @@ async def kept_if_refused(
         content = fhir_json.dump(outcome(answer.issues))
         await quarantine(received, answer.issues, answer.status, content, context_of(request), pending)
         return FhirResponse(content, answer.status, answer.headers, accept=header(request, b"accept"))
+    except Exception:  # answered at the edge: the bytes are on disk before anything is answered, a defect of ours too
+        if pending is not None:
+            await pending.commit(Changeset())
+        raise
 
 
 def refuse_on_errors(issues: list[Issue], status: int = 422) -> None:

@@ -30,6 +30,7 @@ import httpx2
 from profiles import fhir_json
 from server import settings
 from server.demo import messages
+from server.demo.processes import free_ports
 from server.domain.submission import Submission, SubmissionState
 from server.initialise import initialise
 from server.store.base import Where
@@ -100,17 +101,6 @@ class Fleet:
     def alignments(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.http.get(f"{self.cms}/sandbox/alignments").json()
         return rows
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @contextmanager

@@ -264,3 +264,17 @@ async def test_an_answer_that_broke_off_is_not_answered_twice(capsys: Any) -> No
     await OutcomeMiddleware(half)({"type": "http", "headers": []}, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert CANARY not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(("path", "status"), [("/id", 200), ("/refused", 422), ("/none", 404), ("/boom", 500)])
+async def test_every_answer_is_counted(path: str, status: int) -> None:
+    """Refusals and the framework's own errors too, by the status that the caller got."""
+    told: list[tuple[str, int]] = []
+    doors = {"/boom": _boom, "/refused": _refused, "/id": _ident}
+    app = Application(
+        routes=[Route(each, Endpoint(door), methods=["GET"]) for each, door in doors.items()],
+        middleware=[Middleware(OutcomeMiddleware, answered=lambda path, status, _: told.append((path, status)))],
+    )
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://facade.test") as client:
+        await client.get(path)
+    assert told == [(path, status)]

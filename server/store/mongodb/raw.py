@@ -1,5 +1,6 @@
 """Documents as they are stored, for `store copy`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -20,11 +21,12 @@ _PAGE = 50_000  # documents of one cursor
 _BATCH = 1000  # documents on the way at once
 
 
-class RawAccess:
+class RawAccess(ABC):
     """What `server.store.copy.RawRows` asks for."""
 
+    @abstractmethod
     def _open(self) -> AsyncDatabase[Document]:
-        raise NotImplementedError
+        """The database, unless the store is closed."""
 
     async def raw_rows(self, table: RawTable) -> AsyncIterator[Row]:
         """By `_id`, which has the order of the key. A new cursor now and then: one that lasts too long is ended."""

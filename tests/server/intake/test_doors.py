@@ -270,3 +270,16 @@ async def test_a_result_never_moves_to_another_patient(installation, eligibility
         }
         answers.append((await installation.call("ehr-1", "PUT", "/fhir/Observation/weight-1", body)).status_code)
     assert answers == [201, 409]
+
+
+async def test_the_bytes_of_a_resource_outlive_a_defect_of_the_reader(installation, monkeypatch):
+    """The store has the bytes before they are read: a reader that fails on them loses nothing."""
+
+    def fails(*_, **__):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("server.intake.rest.validate", fails)
+    body = b'{"resourceType":"Patient","active":true}'
+    answer = await installation.call("ehr-1", "POST", "/fhir/Patient", body)
+    assert answer.status_code == 500
+    assert [row.body for row in await installation.context.store.find(Received)] == [body]

@@ -238,7 +238,8 @@ def test_any_shape_of_bundle_goes_through(element: str, broken: Any) -> None:
     """The same inside the report."""
     request = report()
     bundle_of(request)[element] = broken
-    repaired(request, Operation.REPORT_DATA, base_url=BASE)
+    after, _ = repaired(request, Operation.REPORT_DATA, base_url=BASE)
+    assert any(issue.is_error for issue in validate(after, ACCESS("access-report-data-in")))
 
 
 def test_values_times_and_statuses_are_never_touched() -> None:

@@ -40,3 +40,10 @@ async def test_nothing_need_follow(store: Store, samples: Any) -> None:
     await store.begin(Changeset(insert=(samples.received(),)))
     await store.commit(Changeset(insert=(samples.resource(),)))
     assert len(await store.find(Received)) == 1
+
+
+async def test_the_first_part_can_be_waited_for(store: Store, samples: Any) -> None:
+    """Nothing more to write: the first part is stored when the commit returns."""
+    pending = await store.begin(Changeset(insert=(samples.received(),)))
+    await pending.commit(Changeset())
+    assert len(await store.find(Received)) == 1
