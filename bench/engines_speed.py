@@ -116,7 +116,7 @@ async def interface_cost(folder: Path, rounds: int) -> float:
         return 1
 
     async def direct() -> int:
-        prepared = prepare(create()[0], keys)
+        prepared = prepare((create()[0],), keys)
         await store._writer.submit(prepared.run, rows=prepared.rows)
         return 1
 

@@ -2,7 +2,9 @@
 subcomponents, interleaved in one run. Prints JSON.
 
 Run: `python -m bench.oru_speed [--rounds N]`. Processor time, and only the ratio means anything:
-both sides see the same machine and moment.
+both sides see the same machine and moment. `memory` says, for this message, for one of 10,000 OBX and for one with a
+document of 5 MB, how many times the message's size the FHIR JSON of its resources is (`output`: no reader that hands
+them out at once stays below), and how many times Python's peak was while it was converted (`peak`, tracemalloc).
 """
 
 import argparse
@@ -11,12 +13,14 @@ import hashlib
 import json
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable
 
 from hl7apy.parser import parse_message
 
 from mappers.conversion import Source
 from mappers.hl7v2 import convert
+from profiles import fhir_json
 
 MESSAGE = "\r".join(
     [
@@ -46,6 +50,31 @@ def _messages(count: int) -> list[bytes]:
         text = text.replace("|212|", f"|{100 + number % 200}.{number % 10}|").replace("L-1^", f"L-{number}^")
         made.append(text.replace("0730", f"{7 + number % 12:02}{number % 60:02}").encode())
     return made
+
+
+def dense(results: int) -> bytes:
+    """The message with that many OBX."""
+    segments = MESSAGE.split("\r")
+    rows = [f"OBX|{n}{segments[5][5:].replace('|212|', f'|{100 + n % 200}.{n % 10}|')}" for n in range(1, results + 1)]
+    return "\r".join([*segments[:5], *rows, ""]).encode()
+
+
+def document(size: int) -> bytes:
+    """The message with one OBX, which is a document of that many bytes of Base64."""
+    row = f"OBX|1|ED|18842-5^Discharge summary^LN||^application^pdf^Base64^{'JVBERi0x' * (size // 8)}||||||F"
+    return "\r".join([*MESSAGE.split("\r")[:5], row, ""]).encode()
+
+
+def memory(message: bytes) -> dict[str, float]:
+    """The size of what is made, and the peak while it is made, in sizes of the message."""
+    tracemalloc.start()
+    try:
+        made = convert(message, Source(hashlib.sha256(message).hexdigest(), "2026-08-05T14:00:01-04:00"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    output = sum(len(fhir_json.dump(each)) for each in (made.patient, *made.resources) if each)
+    return {"output": round(output / len(message), 2), "peak": round(peak / len(message), 2)}
 
 
 def _convert(message: bytes) -> None:
@@ -97,6 +126,11 @@ def measure(rounds: int) -> dict[str, object]:
         "aim": AIM,
         "ratio_to_split": round(split / own, 2),
         "aim_to_split": SPLIT_AIM,
+        "memory": {
+            "this": memory(messages[0]),
+            "obx_10000": memory(dense(10_000)),
+            "document_5mb": memory(document(5_000_000)),
+        },
         "met": other / own >= GOAL,
     }
 

@@ -118,7 +118,7 @@ def raw_rate(folder: Path, seconds: float) -> float:
     done, spent = 0, 0.0
     while spent < seconds:
         pairs = [create() for _ in range(GROUP)]
-        steps = [[prepare(pair[step], keys) for pair in pairs] for step in (0, 1)]
+        steps = [[prepare((pair[step],), keys) for pair in pairs] for step in (0, 1)]
         start = time.perf_counter()
         for group in steps:
             _write_raw(connection, group)

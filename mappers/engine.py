@@ -63,7 +63,8 @@ class Dialect(Protocol):
     """What a source language brings to the engine.
 
     It may also have `expression(path)`: Python for reading `node` there at once (or None), which saves the call of a
-    getter; and `repeats(path)`: Python that is false where the value at the path is the only one (None: it always is).
+    getter; `repeats(path)`: Python that is false where the value at the path is the only one (None: it always is); and
+    `opening`: lines of Python that stand before all others, for names that expressions use.
     """
 
     converters: Mapping[str, Converter]

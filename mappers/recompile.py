@@ -53,6 +53,6 @@ def _compile() -> None:
     for name in overrides.current().names("codesystems"):
         if name.endswith(".json"):
             codesystems.code_map(name.removesuffix(".json"))
-    for read in (measures.tables, quantities.units, derived.limits, catalogue, kinds.instruments, rules.rules):
+    for read in (measures.tables, quantities.units, derived.limits, catalogue, kinds.items, rules.rules):
         read()
     kinds.kind_of("8867-4^^LN")  # reads the table of observations

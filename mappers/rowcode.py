@@ -13,7 +13,7 @@ from mappers.rows import ANY, EMPTY, Row
 from mappers.targets import writer
 
 if TYPE_CHECKING:
-    from mappers.engine import Context, Converter, Dialect
+    from mappers.engine import Context, Dialect
 
 _HEAD = "def apply(node, resource, context):"
 
@@ -50,6 +50,7 @@ class _Code:
         self.names: dict[str, Any] = {}
         self.expression = getattr(dialect, "expression", lambda _path: None)
         self.repeats = getattr(dialect, "repeats", lambda _path: "True")
+        self._add(1, *getattr(dialect, "opening", ()))
 
     def function(self) -> Callable[[Any, dict[str, Any], Any], None]:
         """The finished function."""
@@ -108,13 +109,23 @@ class _Code:
             each = f"{self._bind(self.dialect.each(row.path))}(node)"
             self._add(depth, f"for value in {each} if {self.repeats(row.path)} else (value,):")
             depth += 1
-        extras = "".join(f", {self._read(extra)}" for extra in row.extras)
-        convert = _converter(row, self.dialect)
-        made = value if convert is None else f"{self._bind(convert)}({value}, context{extras})"
-        self._add(depth, f"made = {made}", "if made is not None:")
+        self._make(row, value, depth)
+        self._add(depth, "if made is not None:")
         self._put(row, "made", depth + 1)
         if told:
             self._add(depth, "else:", f"    context.lose({told!r})")
+
+    def _make(self, row: Row, value: str, depth: int) -> None:
+        """`made` is what the row's converter makes of the value, or its map; a code as it is written comes first."""
+        extras = "".join(f", {self._read(extra)}" for extra in row.extras)
+        convert = self.dialect.converters[row.datatype] if row.datatype else None
+        made = value if convert is None else f"{self._bind(convert)}({value}, context{extras})"
+        if row.map:
+            codes = code_map(row.map)
+            self._add(depth, f"made = {self._bind(codes.targets.get)}({value})", "if made is None:")
+            self._add(depth + 1, f"made = {self._bind(_translated(codes))}({made}, context)")
+        else:
+            self._add(depth, f"made = {made}")
 
     def _put(self, row: Row, made: str, depth: int) -> None:
         to = row.to or ""
@@ -142,20 +153,11 @@ class _Code:
         self.lines += ["    " * depth + line for line in lines]
 
 
-def _converter(row: Row, dialect: "Dialect") -> "Converter | None":
-    """The row's function; None takes the value as it is."""
-    convert = dialect.converters[row.datatype] if row.datatype else None
-    return _translated(convert, code_map(row.map)) if row.map else convert
-
-
-def _translated(convert: "Converter | None", codes: CodeMap) -> "Converter":
+def _translated(codes: CodeMap) -> Callable[[str | None, "Context"], str | None]:
+    """What a code that is not in the map as it is written becomes, once it is read."""
     translate, name = codes.targets.get, codes.name
 
-    def run(value: Any, context: "Context", *extras: Any) -> str | None:
-        target = translate(value)
-        if target is not None:
-            return target
-        code = value if convert is None else convert(value, context, *extras)
+    def run(code: str | None, context: "Context") -> str | None:
         if code is None:
             return None
         target = translate(code)

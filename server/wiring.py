@@ -14,7 +14,7 @@ from profiles import library
 from profiles.packages import loaded_in
 from profiles.validate import prepare
 from server.clock import Clock, SandboxClock, SystemClock
-from server.cms.client import transports
+from server.cms.client import connections
 from server.context import Context
 from server.domain.errors import BadConfiguration
 from server.settings import Settings
@@ -32,16 +32,17 @@ async def wired(settings: Settings) -> AsyncIterator[Context]:
     clock: Clock = SystemClock() if settings.clock_url is None else SandboxClock(settings.clock_url)
     following = asyncio.create_task(clock.follow()) if isinstance(clock, SandboxClock) else None
     try:
-        # One pooled client; https to CMS goes through a transport that speaks TLS 1.3 only. No environment proxies.
-        async with httpx2.AsyncClient(
-            mounts=transports(settings),
-            limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # nobody's cookies are kept
-            headers={"User-Agent": "access-facade"},
-        ) as http:
-            yield Context(settings, store, clock, http)
+        async with (
+            connections(settings) as cms,
+            httpx2.AsyncClient(
+                limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
+                follow_redirects=False,
+                trust_env=False,  # no proxies of the environment
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # nobody's cookies are kept
+                headers={"User-Agent": "access-facade"},
+            ) as http,
+        ):
+            yield Context(settings, store, clock, http, cms)
     finally:
         if following is not None:
             following.cancel()

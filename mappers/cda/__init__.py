@@ -3,14 +3,12 @@
 Source: C-CDA R2.1 and R1.1; C-CDA on FHIR 2.0.0 (STU 2); US Core 6.1.0; PCO 1.0.0.
 """
 
-from typing import Any
-
 from mappers.cda import parse, plans
 from mappers.cda.assessments import may_hold
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
 from mappers.cda.header import account, authors, complete, custodian, document_reference, participants
-from mappers.cda.paths import grouped, location
+from mappers.cda.paths import location
 from mappers.cda.patient import patient
 from mappers.cda.sections import Body
 from mappers.conversion import Conversion, Source
@@ -19,6 +17,10 @@ from profiles.canonical import PROVENANCE_PARTICIPANT, US_CORE_PINNED, US_CORE_P
 from profiles.issue import Issue, Severity
 
 __all__ = ["convert"]
+
+# One object for all Provenances, not to be changed.
+_AUTHOR = {"coding": [{"system": PROVENANCE_PARTICIPANT, "code": "author"}]}
+_TRANSMITTER = {"coding": [{"system": US_CORE_PROVENANCE_PARTICIPANT, "code": "transmitter"}]}
 
 
 def convert(document: bytes, source: Source) -> Conversion:
@@ -43,7 +45,7 @@ def convert(document: bytes, source: Source) -> Conversion:
 
 
 def _read(reading: Document, person: Resource, *, data: bytes) -> Conversion:
-    head = grouped(reading.root)
+    head = reading.head
     writers, keeper = authors(head, reading), custodian(head, reading)
     participants(head, person, reading)
     claim(person, "us-core-patient")
@@ -76,23 +78,19 @@ def _provenance(who: str, made: list[str], *, about: str, reading: Document, kee
     targets = [reading.refer(one) for one in dict.fromkeys(made)]
     urn = f"urn:sha256:{reading.source.sha256}"
     resource: Resource = {"resourceType": "Provenance", "id": resource_id("Provenance", urn, who)}
-    agents = [_agent(PROVENANCE_PARTICIPANT, "author", who=who, keeper=keeper)] if who else []
+    person = who.partition("/")[0] in ("Practitioner", "Device")
+    agents: list[Resource] = []
+    if who:
+        agents.append({"type": _AUTHOR, "who": reading.refer(who)})
+        if keeper and person:  # provenance-1: acts on behalf of an organization
+            agents[0]["onBehalfOf"] = reading.refer(keeper)
     if keeper:
-        agents.append(_agent(US_CORE_PROVENANCE_PARTICIPANT, "transmitter", who=keeper, keeper=None))
-    if agents and (keeper or who.partition("/")[0] not in ("Practitioner", "Device")):
+        agents.append({"type": _TRANSMITTER, "who": reading.refer(keeper)})
+    if agents and (keeper or not person):
         resource["meta"] = {"profile": [US_CORE_PINNED("us-core-provenance")]}
-    unknown = {"who": {"display": "The document names neither author nor custodian"}}
     what = {"reference": about, "identifier": {"system": UUID_SYSTEM, "value": urn}}
-    return resource | {
-        "target": targets,
-        "recorded": reading.source.received_at,
-        "agent": agents or [unknown],
-        "entity": [{"role": "source", "what": what}],
-    }
-
-
-def _agent(system: str, code: str, *, who: str, keeper: str | None) -> dict[str, Any]:
-    """provenance-1: a person or device acts on behalf of an organization, here the custodian."""
-    agent: dict[str, Any] = {"type": {"coding": [{"system": system, "code": code}]}, "who": {"reference": who}}
-    acts_for = keeper if who.partition("/")[0] in ("Practitioner", "Device") else None
-    return agent | ({"onBehalfOf": {"reference": acts_for}} if acts_for else {})
+    resource["target"] = targets
+    resource["recorded"] = reading.source.received_at
+    resource["agent"] = agents or [{"who": {"display": "The document names neither author nor custodian"}}]
+    resource["entity"] = [{"role": "source", "what": what}]
+    return resource

@@ -11,13 +11,15 @@ from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, codes, identifiers
 from mappers.cda.datatypes import concept, named
 from mappers.cda.dialect import ALLERGY_CLINICAL
-from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, qualified
+from mappers.cda.node import Node
+from mappers.cda.paths import child, children, first, qualified
 from mappers.cda.problems import record
+from mappers.cda.tablecode import code_of
 from mappers.cda.times import earliest
 from profiles.canonical import SNOMED
 
 _TAG, _RELATION = qualified("observation"), qualified("entryRelationship")
+_VALUE, _TIME = qualified("value"), qualified("effectiveTime")
 _MANIFEST = "entryRelationship[@typeCode='MFST']"
 _SEVERITY = "entryRelationship/observation[code/@code='SEV']"
 
@@ -30,15 +32,16 @@ def allergy(node: Node, document: Document) -> list[str]:
     document.around(node)
     made: list[str] = []
     severity: list[Node] = []
-    inner = [one for relation in node.iterchildren(_RELATION) for one in relation if one.tag == _TAG]
+    inner = [one for relation in children(node, _RELATION) for one in children(relation, _TAG)]
     for one in inner:
-        if first("code/@code")(one) == "SEV":
+        if code_of(one) == "SEV":
             severity.append(one)
+    own = identifiers(node) if inner else []
     for one in (one for one in inner if one not in severity):
         found = _one(one, node, document=document, severity=severity)
         if found is not None:
             made.append(found)
-            for key in identifiers(node):
+            for key in own:
                 document.means(key, found)
     if not inner:
         document.leave(node, "bad", reason="The concern holds no allergy observation: there is nothing to map.")
@@ -50,7 +53,7 @@ def _one(node: Node, act: Node | None, *, document: Document, severity: list[Nod
         document.leave(node, "left", reason="Only observations in mood EVN are facts.")
         return None
     resource, kept = dialect.apply("allergy", node, document=document, kind="AllergyIntolerance")
-    kind = (first("@code")(kept["value"][0]) or "") if "value" in kept else ""
+    kind = (kept["value"][0].get("code") or "") if "value" in kept else ""
     code = _substance(kept, document)
     if node.get("negationInd") == "true":
         code = _none_known(kind, code, node=node, document=document)
@@ -105,15 +108,15 @@ def _reactions(kept: Kept, outer: list[Node], *, document: Document) -> list[dic
     shared = _severity([*kept.get(_SEVERITY, ()), *outer], document)
     found = []
     for node in kept.get(_MANIFEST, ()):
-        value = first("value")(node)
+        value = child(node, _VALUE)
         told = concept(value, document.at(value)) if value is not None else None
         if told is None:
             document.nothing(node)
             continue
-        inner = [one for one in each("entryRelationship/observation")(node) if first("code/@code")(one) == "SEV"]
-        severity = _severity(inner, document) or shared
+        inner = [one for relation in children(node, _RELATION) for one in children(relation, _TAG)]
+        severity = _severity([one for one in inner if code_of(one) == "SEV"], document) or shared
         made: dict[str, Any] = {"manifestation": [told]} | ({"severity": severity} if severity else {})
-        time = first("effectiveTime")(node)
+        time = child(node, _TIME)
         onset = earliest(time, document.at(time)) if time is not None else None
         found.append(made | ({"onset": onset} if onset else {}))
     if shared and not found:

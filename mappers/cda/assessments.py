@@ -14,18 +14,22 @@ from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, says
 from mappers.cda.datatypes import coding, number, value
+from mappers.cda.node import Node
 from mappers.cda.observations import PERFORMERS, as_score, category, is_score, loinc, writers
-from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, has_template, inside
+from mappers.cda.paths import child, children, first, has_template, qualified
 from mappers.cda.times import earliest
 from mappers.converters import decimal
-from mappers.instruments import Instrument, administration, catalogue
+from mappers.instruments import Instrument, administration, catalogue, recognise, score_observation
 from profiles.canonical import DATA_ABSENT_REASON, LOINC, ORDINAL_VALUE, UCUM, UNITY
 from profiles.issue import Severity
 
 _SCALE = "2.16.840.1.113883.10.20.22.4.69"
+_SCALE_BYTES = _SCALE.encode()
 _LOINC_FORM = "http://loinc.org/q/"  # the canonical of a LOINC panel as a Questionnaire
 _LOINC_CODE = re.compile(r"\d{1,7}-\d", re.ASCII)
+_OBSERVATION, _TEMPLATE, _CODED = qualified("observation"), qualified("templateId"), qualified("code")
+_VALUE, _TIME = qualified("value"), qualified("effectiveTime")
+_CODE, _DISPLAY = first("code/@code"), first("code/@displayName")
 _ANSWERS = ("Integer", "Quantity", "String", "Boolean", "DateTime")
 _WRONG = "The {} total is not the sum of its answers, or not what its rule makes of them: both are kept as stated."
 _PARTS = "entryRelationship/observation"
@@ -46,7 +50,7 @@ def _totals() -> dict[str, dict[str, Any]]:
 
 
 def _code(node: Node) -> str:
-    return (first("code/@code")(node) or "").strip()
+    return (_CODE(node) or "").strip()
 
 
 def may_hold(data: bytes) -> bool:
@@ -54,7 +58,7 @@ def may_hold(data: bytes) -> bool:
 
     A scale that only its panel's code shows is told where its statement is read (`panels`).
     """
-    return b".22.4.69" in data or b"urn:hl7-org:v3" not in data
+    return _SCALE_BYTES in data or b"urn:hl7-org:v3" not in data
 
 
 def panels() -> frozenset[str]:
@@ -62,17 +66,32 @@ def panels() -> frozenset[str]:
     return frozenset(_instruments())
 
 
-def scales(root: Node) -> list[Node]:
-    """All assessment scales of a document that state a fact, outermost only, in document order."""
+def scales(statement: Node, known: set[Node]) -> list[Node]:
+    """The assessment scales of a statement that state a fact, outermost only, in document order; `known` grows."""
     found: list[Node] = []
-    known: set[Node] = set()
-    for node in inside(root, "observation"):
-        fact = node.get("moodCode") in (None, "EVN") and node.get("negationInd") != "true"
-        if fact and (has_template(node, _SCALE) or _code(node) in _instruments()):
+    for node in statement.iter(_OBSERVATION):
+        if _is_scale(node) and node not in known:
             if known.isdisjoint(node.iterancestors()):
                 found.append(node)
             known.add(node)
     return found
+
+
+def _is_scale(node: Node) -> bool:
+    """Whether an observation is a scale, by its template or by its first code."""
+    coded = False
+    for one in node[:]:
+        tag = one.tag
+        if tag == _TEMPLATE:
+            if one.get("root") == _SCALE:
+                break
+        elif tag == _CODED and not coded:
+            if (one.get("code") or "").strip() in _instruments():
+                break
+            coded = True
+    else:
+        return False
+    return node.get("moodCode") in (None, "EVN") and node.get("negationInd") != "true"
 
 
 def assessment(node: Node, document: Document) -> None:
@@ -84,12 +103,17 @@ def assessment(node: Node, document: Document) -> None:
         return
     instrument = _instruments().get(_code(node))
     known = {score.code for score in instrument.scores} - {None} if instrument else set()
-    parts = kept.get(_PARTS, [])
-    totals = [one for one in parts if _code(one) in known]
-    answers = [one for one in parts if one not in totals and first("value")(one) is not None]
-    for one in parts:
-        if one not in totals and one not in answers:
+    totals: list[Node] = []
+    answers: list[Node] = []
+    for one in kept.get(_PARTS, ()):
+        if _code(one) in known:
+            totals.append(one)
+        elif child(one, _VALUE) is not None:
+            answers.append(one)
+        else:
             document.unread(one)
+    if instrument is not None and _is_answer(instrument) and has_template(node, _SCALE):
+        answers = [one for one in (*totals, node) if child(one, _VALUE) is not None][:1]
     response = _response(panel, kept, node=node, answers=answers, document=document) if answers else None
     _whole(panel, kept, document=document)
     if instrument is None or _code(node) not in _totals():
@@ -99,6 +123,11 @@ def assessment(node: Node, document: Document) -> None:
     document.stated[node] = document.entry_targets[before:]
     if response:
         _check(document.made[response], node=node, document=document)
+
+
+def _is_answer(instrument: Instrument) -> bool:
+    """Whether the one answer is the score: a rating."""
+    return instrument.score is not None and instrument.score.rule == "answer"
 
 
 def _whole(panel: Resource, kept: Kept, *, document: Document) -> None:
@@ -114,17 +143,33 @@ def _whole(panel: Resource, kept: Kept, *, document: Document) -> None:
 def _generic(panel: Resource, kept: Kept, *, node: Node, response: str | None, document: Document) -> None:
     """A scale that this reader does not know: its value as a screening observation."""
     found = [made for one in kept.get("value", ()) if (made := value(one, document.at(one))) is not None]
+    if response:
+        total = _stated(node, document.at(node))
+        _counted(response, node=node, stated=total, document=document)
+        panel["derivedFrom"] = [{"reference": response}]
     if found:
         panel[f"value{found[0][0]}"] = found[0][1]
     elif response is None:
         panel["dataAbsentReason"] = {"coding": [{"system": DATA_ABSENT_REASON, "code": "unknown"}]}
     else:
         return  # all that it says are its answers
-    if response:
-        panel["derivedFrom"] = [{"reference": response}]
     as_score(panel)
     claim(panel, *_wanted(panel), "us-core-observation-screening-assessment", "us-core-simple-observation")
     document.add(panel, node)
+
+
+def _counted(response: str, *, node: Node, stated: Decimal | None, document: Document) -> bool:
+    """The score of a response that has none under a LOINC code: as stated, else as a public rule gives it."""
+    held = document.made[response]
+    instrument = recognise(held)
+    score = instrument.score if instrument else None
+    if score is not None and stated is not None:
+        held["item"].append({"linkId": score.link, "answer": [{"valueDecimal": stated}]})
+    made, _ = score_observation(held)
+    if made is not None:
+        made.pop("id")
+        document.add(made, node)
+    return made is not None
 
 
 def _wanted(panel: Resource) -> list[str]:
@@ -146,7 +191,7 @@ def _response(panel: Resource, kept: Kept, *, node: Node, answers: list[Node], d
     who = next((one for one in writers(kept, document) if one.partition("/")[0] in _RESPONDERS), None)
     if who:
         resource["author"] = {"reference": who}
-    items = [found for one in answers if (found := _item(one, document))]
+    items = [found for one in answers if (found := _item(one, node, document))]
     if not items:
         return None
     resource["item"] = items
@@ -155,44 +200,52 @@ def _response(panel: Resource, kept: Kept, *, node: Node, answers: list[Node], d
 
 
 def _latest(answers: list[Node], document: Document) -> str | None:
-    times = (first("effectiveTime")(one) for one in answers)
+    times = (child(one, _TIME) for one in answers)
     found = (earliest(one, document.at(one)) for one in times if one is not None)
     return max((one for one in found if one), default=None)
 
 
-def _item(node: Node, document: Document) -> dict[str, Any] | None:
+def _item(node: Node, scale: Node, document: Document) -> dict[str, Any] | None:
     code = _code(node)
     if not code:
         document.leave(node, "bad", reason="The answer has no code that says to which question.")
         return None
-    time = first("effectiveTime")(node)
-    if time is not None and says(time):
+    time = child(node, _TIME)
+    if node is not scale and time is not None and says(time):
         document.leave(time, "left", reason="A QuestionnaireResponse has one time for all of its answers.")
-    item: dict[str, Any] = {"linkId": f"/{code}"}
-    if display := " ".join((first("code/@displayName")(node) or "").split()):
+    item: dict[str, Any] = {"linkId": f"/{code}" if _LOINC_CODE.fullmatch(code) else code}
+    if display := " ".join((_DISPLAY(node) or "").split()):
         item["text"] = display
     answer = _answer(node, document)
-    return item | ({"answer": [answer]} if answer else {})
+    if answer:
+        item["answer"] = [answer]
+    return item
 
 
 def _answer(node: Node, document: Document) -> dict[str, Any] | None:
     """The coded answer with its score inside (ordinalValue), else the plain value."""
     document.at(node)
-    codes = [coding(one, document) for one in each("value")(node) if one.get("code")]
+    values = children(node, _VALUE)
+    codes = [coding(one, document) for one in values if one.get("code")]
     coded = next((one for one in codes if one), None)
-    score = _stated(node, document)
+    score = _number(values, document)
     if coded is not None:
         ordinal = {"extension": [{"url": ORDINAL_VALUE, "valueDecimal": score}]} if score is not None else {}
         return {"valueCoding": ordinal | coded}
-    made = next((found for one in each("value")(node) if (found := value(one, document))), None)
+    made = next((found for one in values if (found := value(one, document))), None)
     return {f"value{made[0]}": made[1]} if made is not None and made[0] in _ANSWERS else None
 
 
 def _stated(node: Node, document: Document) -> Decimal | None:
     """The number of an observation: of an INT, REAL or PQ value, or of a text that is nothing but a number."""
-    for one in each("value")(node):
+    return _number(children(node, _VALUE), document)
+
+
+def _number(values: list[Node], document: Document) -> Decimal | None:
+    for one in values:
         if one.get("code") is None:
-            found = number(one.get("value"), document) if one.get("value") else decimal("".join(one.itertext()))
+            written = one.get("value")
+            found = number(written, document) if written else decimal("".join(one.itertext()))
             if found is not None:
                 return found
     return None
@@ -207,7 +260,8 @@ def _score(panel: Resource, node: Node, *, totals: list[Node], response: str | N
     if total is None and own:
         holder, total = node, _stated(node, document.at(node))
     if total is None:
-        document.at(node).inform("The scale states no total: no score is made of its answers.")
+        if response is None or not _counted(response, node=node, stated=None, document=document):
+            document.at(node).inform("The scale states no total: no score is made of its answers.")
         return
     others = {found for one in (*totals, node) if (found := _stated(one, document.at(one))) is not None}
     if len(own) and _stated(node, document.at(node)) not in (None, total) or len(own) > 1 and len(others) > 1:
@@ -221,6 +275,7 @@ def _score(panel: Resource, node: Node, *, totals: list[Node], response: str | N
     resource["valueQuantity"] = {"value": total, "unit": "score", "system": UCUM, "code": UNITY}
     if response:
         resource["derivedFrom"] = [{"reference": response}]
+    if response and not _is_answer(_instruments()[_code(node)]):
         _state(total, document.made[response], code=coding_["code"])
     claim(resource, "pco-prom-score-observation", "us-core-observation-screening-assessment")
     document.add(resource, holder)

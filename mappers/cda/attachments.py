@@ -9,7 +9,7 @@ from typing import Any
 
 from mappers.cda.context import Document
 from mappers.cda.datatypes import token
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import first
 
 

@@ -10,7 +10,7 @@ from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
 from mappers.cda.datatypes import concept
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import grouped
 from mappers.cda.people import performers
 from mappers.cda.times import bounds
@@ -25,7 +25,9 @@ def care_team(node: Node, document: Document) -> str:
     resource["subject"] = document.subject
     if "effectiveTime" in kept and (period := bounds(kept["effectiveTime"][0], document)):
         resource["period"] = period
-    members = [made for component in kept.get("component", ()) for act in component for made in _member(act, document)]
+    members = [
+        made for component in kept.get("component", ()) for act in component[:] for made in _member(act, document)
+    ]
     if members:
         resource["participant"] = members
     claim(resource, "us-core-careteam")

@@ -16,22 +16,29 @@ Resource = dict[str, Any]
 Demand = Callable[[Resource], bool]
 
 
-def _has(*names: str) -> Demand:
-    wanted = frozenset(names)
-    return lambda resource: wanted <= resource.keys()  # a mapper never writes an empty value
+def _has(*names: str) -> frozenset[str]:
+    return frozenset(names)  # a mapper never writes an empty value
 
 
 def _identified(resource: Resource) -> bool:
     """Every identifier has a system and a value, and an NPI is one."""
-    return all("system" in one and "value" in one for one in resource.get("identifier", ())) and _npis(resource)
+    for one in resource.get("identifier", ()):
+        if "system" not in one or "value" not in one:
+            return False
+        if one["system"] == NPI and not is_npi(one["value"]):
+            return False
+    return True
 
 
 def _npis(resource: Resource) -> bool:
-    return all(is_npi(one.get("value", "")) for one in resource.get("identifier", ()) if one.get("system") == NPI)
+    for one in resource.get("identifier", ()):
+        if one.get("system") == NPI and not is_npi(one.get("value", "")):
+            return False
+    return True
 
 
 def _telecoms(resource: Resource) -> bool:
-    return all("system" in one and "value" in one for one in resource.get("telecom", ()))
+    return "telecom" not in resource or all("system" in one and "value" in one for one in resource["telecom"])
 
 
 def _families(resource: Resource) -> bool:
@@ -43,7 +50,7 @@ def _names(resource: Resource) -> bool:
 
 
 def _lines(resource: Resource) -> bool:
-    return all(len(one.get("line", ())) <= 4 for one in resource.get("address", ()))
+    return "address" not in resource or all(len(one.get("line", ())) <= 4 for one in resource["address"])
 
 
 def _to_the_day(resource: Resource) -> bool:
@@ -51,11 +58,13 @@ def _to_the_day(resource: Resource) -> bool:
 
 
 def _effective(resource: Resource) -> bool:
-    return _to_the_day(resource) and ("effectiveDateTime" in resource or "effectivePeriod" in resource)
+    when = resource.get("effectiveDateTime")
+    return "effectivePeriod" in resource if when is None else len(when) >= 10
 
 
 def _ucum(resource: Resource) -> bool:
-    return resource.get("valueQuantity", {}).get("system") in (None, UCUM)
+    value = resource.get("valueQuantity")
+    return value is None or value.get("system") in (None, UCUM)
 
 
 def _ucum_code(resource: Resource) -> bool:
@@ -76,8 +85,8 @@ def _fixed_unit(part: Resource) -> bool:
 
 
 def _snomed(resource: Resource) -> bool:
-    codings = resource.get("valueCodeableConcept", {}).get("coding", ())
-    return all(one.get("system") == SNOMED for one in codings)
+    value = resource.get("valueCodeableConcept")
+    return value is None or all(one.get("system") == SNOMED for one in value.get("coding", ()))
 
 
 def _issued(resource: Resource) -> bool:
@@ -149,7 +158,7 @@ _VITAL_PROFILES = (
     "vital-signs",
 )
 
-_DEMANDS: dict[str, tuple[Demand, ...]] = {
+_DEMANDS: dict[str, tuple[Any, ...]] = {  # first the elements that must be there
     "us-core-patient": (_has("identifier", "name", "gender"), _identified, _telecoms, _names),
     "us-core-practitioner": (_has("identifier", "name"), _identified, _telecoms, _families, _lines),
     "us-core-organization": (_has("name", "active"), _npis, _telecoms, _lines),
@@ -192,17 +201,26 @@ _DEMANDS: dict[str, tuple[Demand, ...]] = {
 
 def claim(resource: Resource, *profiles: str) -> str | None:
     """Sets meta.profile to the first of the profiles that the resource meets; None, and no claim, when to none."""
+    keys = resource.keys()
     for name in profiles:
-        for demand in _DEMANDS[name]:
+        names, demands, canonical = _profile(name)
+        if not keys >= names:
+            continue
+        for demand in demands:
             if not demand(resource):
                 break
         else:
-            resource.setdefault("meta", {})["profile"] = _canonical(name)
+            meta = resource.get("meta")
+            if meta is None:
+                resource["meta"] = {"profile": canonical}
+            else:
+                meta["profile"] = canonical
             return name
     return None
 
 
 @cache
-def _canonical(name: str) -> list[str]:
-    """meta.profile: one list for all resources, not to be changed."""
-    return [PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)]
+def _profile(name: str) -> tuple[frozenset[str], tuple[Demand, ...], list[str]]:
+    """The elements that a profile wants, its other demands, and meta.profile: one list, not to be changed."""
+    names, *demands = _DEMANDS[name]
+    return names, tuple(demands), [PCO(name) if name.startswith("pco-") else US_CORE_PINNED(name)]

@@ -10,18 +10,19 @@ Beside the rows a table has `keep`: paths of children that a reader handles itse
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mappers.cda.context import Document, Resource
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import each, first, qualified, steps
+from mappers.cda.tablecode import UNSAID, Code, handlers, own
 from mappers.codesystems import code_map
 from mappers.engine import ANY, EMPTY, Row
-from mappers.targets import Put, writer
+from mappers.targets import writer
 
 Kept = dict[str, list[Node]]
-Step = Callable[[Any, Resource, Document], None]  # (element or attribute value, resource, document)
-Handler = Callable[[Node, Resource, Document, Kept], None]
+Late = Callable[[Any, Resource, Document], None]
 Converter = Callable[..., Any]  # (element or attribute value, document, *further values) -> value or None
 
 _RELATION = re.compile(
@@ -30,22 +31,28 @@ _RELATION = re.compile(
 )
 _NAME = re.compile(r"[\w:]+")
 _GUARDED = re.compile(r"([\w:]+)\[@(\w+)(?:='([^']*)')?\]")
-_CODE = qualified("code")
-_UNSAID = ("templateId", "realmCode", "typeId", "text", "title")  # carry no statement of their own
-_TAKEN: list[Node] = []  # marks a child of which only the first is read
-_ROOM = "The target has room for one of these: the first is mapped, this one stays in the document."
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row: convert (None: as it is) and write. `needs`: the attribute that is read, or that must be there."""
+
+    needs: str | None
+    convert: Converter | None
+    to: str
+    extension: str | None = None
 
 
 class Branch:
     """What is done with one element: steps on itself and on its attributes, and its children's branches."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[str | None, Step]] = []  # with the attribute that must be there
-        self.attributes: list[tuple[str, Step]] = []
+        self.steps: list[Step] = []
+        self.attributes: list[Step] = []
         self.children: dict[str, Branch] = {}
         self.guarded: dict[str, list[tuple[str, str | None, Branch]]] = {}
         self.relations: dict[tuple[str, str, str], Branch] = {}
-        self.late: list[Step] = []  # rows of a statement that are read by path
+        self.late: list[Late] = []  # rows of a statement that are read by path
         self.keep: str | None = None
         self.left: str | None = None
         self.once = False
@@ -84,32 +91,32 @@ class Branch:
 class Table:
     """Compiled rows; see the module's docstring."""
 
-    __slots__ = ("_attributes", "_find", "_late")
+    __slots__ = ("_find", "_rest")
 
     def __init__(self, branch: Branch) -> None:
-        self._attributes = tuple(branch.attributes)
-        self._late = tuple(branch.late)
-        self._find = {qualified(name): _ignore for name in _UNSAID} | _handlers(branch)
+        rest = Code("node, resource, document")
+        for step in branch.attributes:
+            rest.attribute(step, "node")
+        for run in branch.late:
+            rest.add(1, f"{rest.bind(run)}(node, resource, document)")
+        self._rest = rest.function() if branch.attributes or branch.late else None
+        self._find: Callable[[str], Any] = (dict.fromkeys(map(qualified, UNSAID), False) | handlers(branch)).get
 
     def apply(self, node: Node, resource: Resource, document: Document) -> Kept:
         """Runs every row over a node, writing into `resource`; gives the kept children and books the unread ones."""
         kept: Kept = {}
         find = self._find
         document.keyed, document.keys = node, []
-        for child in node:
-            handle = find.get(child.tag)
-            if handle is None:
-                document.unread(child)
-            else:
+        for child in node[:]:
+            handle = find(child.tag)
+            if handle:
                 document.node = child
                 handle(child, resource, document, kept)
+            elif handle is None:
+                document.unread(child)
         document.node = node
-        for name, step in self._attributes:
-            value = node.get(name)
-            if value:
-                step(value, resource, document)
-        for run in self._late:
-            run(node, resource, document)
+        if self._rest is not None:
+            self._rest(node, resource, document)
         return kept
 
 
@@ -133,31 +140,30 @@ def _add(root: Branch, row: Row, converters: Mapping[str, Converter]) -> None:
     if row.left is not None:
         root.at(path).left = row.left
         return
-    put, many = writer(row.to or "", row.extension), bool(row.to and row.to.endswith("[]"))
-    convert = converters[row.datatype] if row.datatype else _as_it_is
-    above, _, last = path.rpartition("/")
+    convert = converters[row.datatype] if row.datatype else None
+    to, above, last = row.to or "", *path.rpartition("/")[::2]
     if last.startswith("@"):
-        (root.at(above) if above else root).attributes.append((last[1:], _attribute(convert, put)))
+        (root.at(above) if above else root).attributes.append(Step(last[1:], convert, to, row.extension))
         return
     guard = _GUARDED.fullmatch(last)
     if guard is not None and guard[3] is None:  # `effectiveTime[@value]`: the element, when it has the attribute
         branch = root.at(path.removesuffix(last) + guard[1])
-        branch.steps.append((guard[2], _attribute(convert, put)))
+        branch.steps.append(Step(guard[2], convert, to, row.extension))
         return
     branch = root.at(path)
-    branch.steps.append((None, _element(convert, put)))
-    branch.once = branch.once or not many
+    branch.steps.append(Step(None, convert, to, row.extension))
+    branch.once = branch.once or not to.endswith("[]")
 
 
 def _late(root: Branch, row: Row, converters: Mapping[str, Converter]) -> None:
     """A row with a condition, further paths, a map or a constant: read by path, after the children."""
     if row.path and not row.path.startswith("@"):
-        root.at(row.path.rpartition("/@")[0] or row.path).steps.append((None, _silent))
+        root.at(row.path.rpartition("/@")[0] or row.path)  # a branch of its own: the child is not unread
     conditions = tuple((first(path), frozenset(held)) for path, held in row.when.items())
     extras = tuple(first(path) for path in row.extras)
     values = each(row.path) if row.path else _always
     convert = _conversion(row, converters)
-    put, many = writer(row.to or "", row.extension), bool(row.to and row.to.endswith("[]"))
+    put, many = _writer(row), bool(row.to and row.to.endswith("[]"))
 
     def run(node: Node, resource: Resource, document: Document) -> None:
         if not all(_holds(get(node), held) for get, held in conditions):
@@ -170,8 +176,18 @@ def _late(root: Branch, row: Row, converters: Mapping[str, Converter]) -> None:
     root.late.append(run)
 
 
-def _silent(_node: Node, _resource: Resource, _document: Document) -> None:
-    """The child is read later."""
+def _writer(row: Row) -> Callable[[Resource, Any], None]:
+    """Writes a value into a resource; what is written into is the resource's own."""
+    put = writer(row.to or "", row.extension)
+    if row.extension is not None or "." not in (row.to or ""):
+        return put
+    name = (row.to or "").partition(".")[0].partition("[")[0]
+
+    def run(resource: Resource, value: Any) -> None:
+        own(resource, name)
+        put(resource, value)
+
+    return run
 
 
 def _always(_node: Any) -> list[Any]:
@@ -202,184 +218,3 @@ def _conversion(row: Row, converters: Mapping[str, Converter]) -> Converter:
 
 def _as_it_is(value: Any, _document: Document) -> Any:
     return value
-
-
-def _element(convert: Converter, put: Put) -> Step:
-    def run(node: Node, resource: Resource, document: Document) -> None:
-        made = convert(node, document)
-        if made is not None:
-            put(resource, made)
-        else:
-            document.nothing(node)
-
-    return run
-
-
-def _attribute(convert: Converter, put: Put) -> Step:
-    """Of an attribute of which nothing can be made, the converter says so in an Issue."""
-
-    def run(value: str, resource: Resource, document: Document) -> None:
-        made = convert(value, document)
-        if made is not None:
-            put(resource, made)
-
-    return run
-
-
-def _ignore(_child: Node, _resource: Resource, _document: Document, _kept: Kept) -> None:
-    """Carries nothing of its own."""
-
-
-def _handlers(branch: Branch, above: str = "") -> dict[str, Handler]:
-    """By child name. `above` is the path so far, which tells equal names at different places apart."""
-    found = {tag: _handler(one, above + tag) for tag, one in branch.children.items()}
-    for tag, alternatives in branch.guarded.items():
-        tests = [(name, value, _handler(one, f"{above}{tag}{value}")) for name, value, one in alternatives]
-        found[tag] = _chosen(tests, found.get(tag))
-    if branch.relations:
-        found[qualified("entryRelationship")] = _relation(branch.relations)
-    return found
-
-
-def _handler(branch: Branch, key: str) -> Handler:
-    """The fastest closure that does what the branch says."""
-    if branch.left is not None:
-        return _leaver(branch.left)
-    simple = not (branch.attributes or branch.children or branch.guarded or branch.relations or branch.keep)
-    if simple and len(branch.steps) == 1 and branch.steps[0][0] is None:
-        return _single(branch.steps[0][1], key) if branch.once else _each(branch.steps[0][1])
-    if branch.keep and not branch.steps and not branch.children and not branch.attributes:
-        return _keeper(branch.keep)
-    return _composite(branch, key)
-
-
-def _leaver(reason: str) -> Handler:
-    def run(child: Node, _resource: Resource, document: Document, _kept: Kept) -> None:
-        document.leave(child, "left", reason=reason)
-
-    return run
-
-
-def _single(step: Step, key: str) -> Handler:
-    def run(child: Node, resource: Resource, document: Document, kept: Kept) -> None:
-        if key in kept:
-            document.leave(child, "left", reason=_ROOM)
-        else:
-            kept[key] = _TAKEN
-            step(child, resource, document)
-
-    return run
-
-
-def _each(step: Step) -> Handler:
-    def run(child: Node, resource: Resource, document: Document, _kept: Kept) -> None:
-        step(child, resource, document)
-
-    return run
-
-
-def _keeper(name: str) -> Handler:
-    def run(child: Node, _resource: Resource, _document: Document, kept: Kept) -> None:
-        if name in kept:
-            kept[name].append(child)
-        else:
-            kept[name] = [child]
-
-    return run
-
-
-def _composite(branch: Branch, key: str) -> Handler:
-    keep, steps_, attributes, once = branch.keep, tuple(branch.steps), tuple(branch.attributes), branch.once
-    below = _below(branch, key)
-
-    def run(child: Node, resource: Resource, document: Document, kept: Kept) -> None:
-        if keep:
-            kept.setdefault(keep, []).append(child)
-        if once and key in kept:
-            return document.leave(child, "left", reason=_ROOM)
-        if once:
-            kept[key] = _TAKEN
-        for needed, step in steps_:
-            if needed is None or child.get(needed) is not None:
-                step(child, resource, document)
-        for name, step in attributes:
-            value = child.get(name)
-            if value:
-                step(value, resource, document)
-        if below is not None:
-            below(child, resource, document, kept)
-        return None
-
-    return run
-
-
-def _below(branch: Branch, key: str) -> Handler | None:
-    """The children of an element inside a statement; those that no row names are booked where the branch is whole."""
-    if not (branch.children or branch.guarded or branch.relations):
-        return None
-    framed = (*_UNSAID, "id", "code", "statusCode") if not branch.whole else _UNSAID
-    find = {qualified(name): _ignore for name in framed} | _handlers(branch, key)
-    whole = not branch.keep
-
-    def run(child: Node, resource: Resource, document: Document, kept: Kept) -> None:
-        for inner in child:
-            handle = find.get(inner.tag)
-            if handle is not None:
-                document.node = inner
-                handle(inner, resource, document, kept)
-            elif whole:
-                document.unread(inner)
-
-    return run
-
-
-def _chosen(tests: list[tuple[str, str | None, Handler]], otherwise: Handler | None) -> Handler:
-    """The first alternative whose attribute holds its value; else the unguarded one; else the child is unread."""
-
-    def run(child: Node, resource: Resource, document: Document, kept: Kept) -> None:
-        for name, value, handle in tests:
-            if child.get(name) == value:
-                return handle(child, resource, document, kept)
-        return document.unread(child) if otherwise is None else otherwise(child, resource, document, kept)
-
-    return run
-
-
-def _relation(relations: Mapping[tuple[str, str, str], Branch]) -> Handler:
-    """entryRelationship: by the inner statement's code, by the relation's type and the name, by either alone."""
-    by_code: dict[tuple[str, str], Handler] = {}
-    by_type: dict[tuple[str, str], Handler] = {}
-    by_name: dict[str, Handler] = {}
-    for (code, kind, name), branch in relations.items():
-        tag = qualified(name) if name else ""
-        handle = _handler(branch, f"{code}{kind}{name}")
-        if code:
-            by_code[tag, code] = handle
-        elif kind:
-            by_type[tag, kind] = handle
-        else:
-            by_name[tag] = handle
-
-    def find(inner: Node, kind: str) -> Handler | None:
-        tag = inner.tag
-        found = by_code.get((tag, code_of(inner))) if by_code else None
-        return found or by_type.get((tag, kind)) or by_type.get(("", kind)) or by_name.get(tag)
-
-    def run(child: Node, resource: Resource, document: Document, kept: Kept) -> None:
-        kind = child.get("typeCode") or ""
-        for inner in child:
-            handle = find(inner, kind)
-            if handle is None:
-                document.unread(inner)
-            else:
-                document.node = inner
-                handle(inner, resource, document, kept)
-
-    return run
-
-
-def code_of(node: Node) -> str:
-    """`code/@code` of a statement, or an empty string."""
-    for child in node.iterchildren(_CODE):
-        return child.get("code") or ""
-    return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from mappers.cda.context import Document, codes, folded
 from mappers.cda.demographics import address, human_name, telecom
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import first, qualified
 from mappers.cda.times import date_of, earliest, instant_of, point, time_of
 from mappers.codesystems import system_of_oid, ucum
@@ -40,11 +40,15 @@ def system(oid: str | None) -> str | None:
 
 def identifier(node: Node, document: Document) -> dict[str, Any] | None:
     """II -> Identifier."""
-    root, extension = node.get("root"), node.get("extension")
+    root = node.get("root")
     if not root:
         return None
-    document.keys.append(f"{root}|{extension or ''}")
-    root, extension = root.strip(), extension.strip() if extension else ""
+    extension = node.get("extension")
+    if not extension:
+        document.keys.append(f"{root}|")
+        return _root_alone(root.strip(), document)
+    document.keys.append(f"{root}|{extension}")
+    root, extension = root.strip(), extension.strip()
     if not extension:
         return _root_alone(root, document)
     if root == _URI_ROOT:
@@ -82,34 +86,46 @@ def token(written: str | None) -> str | None:
 
 def coding(node: Node, document: Document) -> dict[str, Any] | None:
     """One code of a CD, CE, CO or CV; None when the element carries none."""
+    return _coded(node, document)[0]
+
+
+Coded = tuple[dict[str, Any] | None, dict[str, Any] | None]  # a Coding, and the CodeableConcept that it is
+
+
+def _coded(node: Node, document: Document) -> Coded:
     code = node.get("code")
     if not code:
-        return None
-    made = _coding(code, node.get("codeSystem"), node.get("displayName"))
-    if "code" not in made and code.strip():
+        return _NO_CODE
+    made = _known(code, node.get("codeSystem"), node.get("displayName"))
+    if (made[0] is None or "code" not in made[0]) and code.strip():
         document.warn("code-invalid", "A code with double blanks is no FHIR code: only its display is kept.")
-    return made or None
+    return made
+
+
+_NO_CODE: Coded = (None, None)
 
 
 @lru_cache(4096)
-def _coding(written: str, oid: str | None, name: str | None) -> dict[str, str]:
-    """A Coding: one object for all resources, not to be changed. Only the display of what is no FHIR code."""
+def _known(written: str, oid: str | None, name: str | None) -> Coded:
+    """The Coding and its concept: one object for all resources, not to be changed. Of no FHIR code only the display."""
     code, display = written.strip(), " ".join(name.split()) if name else ""
     if not code:
-        return {}
+        return _NO_CODE
     made = {"display": display} if display else {}
-    if not _CODE.fullmatch(code):
-        return made
-    uri = system(oid)
-    return ({"system": uri} if uri else {}) | {"code": code} | made
+    if _CODE.fullmatch(code):
+        uri = system(oid)
+        made = ({"system": uri} if uri else {}) | {"code": code} | made
+    return (made, {"coding": [made]}) if made else _NO_CODE
 
 
 def concept(node: Node, document: Document) -> dict[str, Any] | None:
     """CD -> CodeableConcept: the code and its translations, once each; the original text."""
-    own = coding(node, document)
+    own, alone = _coded(node, document)
+    if alone is not None and not len(node):
+        return alone
     codings = [own] if own else []
     spoken = None
-    for child in node:
+    for child in node[:]:
         if child.tag == _TRANSLATION:
             other = coding(child, document)
             if other:
@@ -147,7 +163,9 @@ def original_text(node: Node, document: Document) -> str | None:
 
 def text(node: Node, document: Document) -> str | None:
     """ED or ST as plain text; a reference into the narrative is followed."""
-    for child in node.iterchildren(_REFERENCE):
+    for child in node[:]:
+        if child.tag != _REFERENCE:
+            continue
         anchor = child.get("value")
         if anchor and anchor.startswith("#"):
             found = document.narrative(anchor)
@@ -155,7 +173,8 @@ def text(node: Node, document: Document) -> str | None:
             if found is None and own is None:
                 document.at(child).inform("The reference leads to no text of the narrative.")
             return own or found
-    return None if node.get("representation") == "B64" else folded(node)
+    own = folded(node)
+    return None if own is None or node.get("representation") == "B64" else own
 
 
 def absent_reason(node: Node, _document: Document) -> dict[str, Any] | None:
@@ -171,10 +190,10 @@ def absent(code: str) -> dict[str, Any]:
 
 def number(written: str | None, document: Document) -> Decimal | None:
     """A REAL or INT attribute as an exact decimal."""
-    if not written or not written.strip():
+    if not written:
         return None
     value = decimal(written)
-    if value is None:
+    if value is None and written.strip():
         document.warn("value", "This is no number: correct it and send the document again.")
     return value
 
@@ -187,7 +206,7 @@ def quantity(node: Node, document: Document) -> dict[str, Any] | None:
         if node.get("nullFlavor") != "OTH" or other is None:
             return None
         return _quantity(other.get("value"), original_text(other, document), document=document)
-    for other in node if len(node) else ():
+    for other in node[:]:
         document.leave(other, "left", reason=_SAME)
     return _quantity(written, node.get("unit"), document=document)
 
@@ -196,14 +215,20 @@ def _quantity(written: str | None, unit: str | None, *, document: Document) -> d
     value = number(written, document)
     if value is None:
         return None
-    unit = " ".join(unit.split()) if unit else ""
+    unit, code = _unit(unit) if unit else ("", None)
     if not unit:
         return {"value": value}
-    code = ucum(unit)
     if code is None:
         document.warn("code-invalid", "The unit is not UCUM and not in mappers/codesystems/units.json: kept as text.")
         return {"value": value, "unit": unit}
     return {"value": value, "unit": unit, "system": UCUM, "code": code}
+
+
+@lru_cache(1024)
+def _unit(written: str) -> tuple[str, str | None]:
+    """A unit with its blanks folded, and its UCUM code."""
+    unit = " ".join(written.split())
+    return unit, ucum(unit)
 
 
 def interval(node: Node, document: Document) -> Choice | None:
@@ -243,20 +268,13 @@ def _ordered(low: dict[str, Any], high: dict[str, Any], document: Document) -> b
 
 
 def value(node: Node, document: Document) -> Choice | None:
-    """Any observation value -> value[x], by its xsi:type; None when it says nothing."""
-    kind = (node.get(_XSI_TYPE) or _guess(node)).rpartition(":")[2]
-    convert = _BY_TYPE.get(kind)
+    """Any observation value -> value[x], by its xsi:type, else by its attributes; None when it says nothing."""
+    kind = node.get(_XSI_TYPE) or ("CD" if node.get("code") else "PQ" if node.get("value") else "ST")
+    convert = _BY_TYPE.get(kind) or _BY_TYPE.get(kind.rpartition(":")[2])
     if convert is None:
         document.warn("not-supported", "Values of this type are not mapped: the document itself is kept.")
         return None
     return convert(node, document)
-
-
-def _guess(node: Node) -> str:
-    """The type of a value that has no xsi:type, by its attributes."""
-    if node.get("code"):
-        return "CD"
-    return "PQ" if node.get("value") else "ST"
 
 
 def _as_quantity(node: Node, document: Document) -> Choice | None:
@@ -324,7 +342,8 @@ def code_of(name: str) -> Any:
     """A converter of a code attribute by one map of tables/codes.toml; an unknown code is a warning."""
 
     def convert(written: str, document: Document) -> str | None:
-        target = codes()[name].get(written.strip())
+        known = codes()[name]
+        target = known.get(written) or known.get(written.strip())
         if target is None:
             document.warn("code-invalid", f"The code is not in the map {name} of the CDA tables: correct it.")
         return target

@@ -6,7 +6,7 @@ Source: C-CDA on FHIR 2.0.0, Mapping Guidance and CF-NameUse, CF-AddressUse, CF-
 from typing import Any
 
 from mappers.cda.context import Document, codes, folded
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import qualified
 
 
@@ -14,10 +14,13 @@ def human_name(node: Node, _document: Document) -> dict[str, Any] | None:
     """PN -> HumanName; a name that is only text is text."""
     uses = (node.get("use") or "").split()
     parts: dict[str, list[str]] = {}
-    for child in node:
+    for child in node[:]:
         name = _NAME_PARTS.get(child.tag)
         if name and (said := folded(child)):
-            parts.setdefault(name, []).append(said)
+            if name in parts:
+                parts[name].append(said)
+            else:
+                parts[name] = [said]
     result: dict[str, Any] = {"family": " ".join(parts.pop("family"))} if "family" in parts else {}
     result |= parts
     if not result and (whole := folded(node)):
@@ -37,12 +40,15 @@ def address(node: Node, _document: Document) -> dict[str, Any] | None:
     """AD -> Address."""
     result: dict[str, Any] = {}
     lines = []
-    for child in node:
+    for child in node[:]:
         said = folded(child)
-        if said and child.tag == _LINE:
+        if not said:
+            continue
+        tag = child.tag
+        if tag == _LINE:
             lines.append(said)
-        elif said and (target := _ADDRESS_PARTS.get(child.tag)):
-            result.setdefault(target, said)
+        elif (target := _ADDRESS_PARTS.get(tag)) and target not in result:
+            result[target] = said
     if lines:
         result = {"line": lines} | result
     if not result and (whole := folded(node)):

@@ -9,7 +9,7 @@ from mappers.cda import paths
 from mappers.cda.compiled import Converter, Kept, Table, compile_table
 from mappers.cda.context import Document, Resource, codes, says
 from mappers.cda.datatypes import CONVERTERS, token
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.times import point
 from profiles.canonical import CONDITION_CLINICAL, CONDITION_VERIFICATION, R4
 
@@ -25,7 +25,7 @@ def _birth_time(node: Node, document: Document) -> dict[str, Any] | None:
 
 
 def _language(node: Node, document: Document) -> dict[str, Any] | None:
-    for child in node:
+    for child in node[:]:
         if child.tag not in _LANGUAGE and says(child):
             document.leave(child, "left", reason="How well or by which means a language is used: no one asks for it.")
     code = token(paths.first("languageCode/@code")(node))

@@ -10,7 +10,7 @@ from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, codes
 from mappers.cda.datatypes import concept
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import each, first
 from mappers.cda.people import performers, practitioner
 from mappers.cda.problems import problem

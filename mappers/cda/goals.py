@@ -11,8 +11,8 @@ from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, says
 from mappers.cda.datatypes import concept, text, value
+from mappers.cda.node import Node
 from mappers.cda.observations import is_score
-from mappers.cda.parse import Node
 from mappers.cda.paths import first
 from mappers.cda.people import author
 

@@ -13,12 +13,13 @@ from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource, codes, folded, says
 from mappers.cda.datatypes import concept, identifier, token
 from mappers.cda.encounters import encompassing
-from mappers.cda.parse import Node
-from mappers.cda.paths import each, first
+from mappers.cda.node import Node
+from mappers.cda.paths import children, each, first, grouped, qualified
 from mappers.cda.people import author, organization, practitioner, related
 from mappers.cda.times import bounds, instant_of
 
 _CATEGORY = "http://hl7.org/fhir/us/core/CodeSystem/us-core-documentreference-category"
+_NOTE = [{"coding": [{"system": _CATEGORY, "code": "clinical-note"}]}]  # not to be changed
 _FORMATS = "urn:oid:1.3.6.1.4.1.19376.1.2.3"
 _PCP = "PCP"
 _CUSTODIAN = "assignedCustodian/representedCustodianOrganization"
@@ -50,10 +51,13 @@ _MAPPED = frozenset(
         "component",
     ]
 )
-_PIECE = 3 * 8 * 1024  # bytes; a multiple of three has no padding
+_PIECES = 8
 _VERSION = "A DocumentReference has no version number: what a version replaces is named by relatedDocument."
 _PARENT = "The related document is named by its id."
 _NO_RULE = "No rule maps this part of the header; the document itself is kept."
+
+_TIME, _EVENT = qualified("time"), qualified("serviceEvent")
+_FILE, _CARE = first("nonXMLBody/text"), first("serviceEvent/effectiveTime")
 
 Head = dict[str, list[Node]]
 
@@ -61,11 +65,11 @@ Head = dict[str, list[Node]]
 def authors(head: Head, document: Document) -> list[str]:
     """The references of the document's authors, each once; when they wrote, if not when the document was made."""
     made = head["effectiveTime"][0].get("value") if "effectiveTime" in head else None
-    for time in (one for node in head.get("author", ()) for one in each("time")(node)):
-        if says(time) and time.get("value") != made:
+    for time in (one for node in head.get("author", ()) for one in node[:] if one.tag == _TIME):
+        if time.get("value") != made and says(time):
             document.leave(time, "left", reason="When an author wrote: the date of the document is that of its making.")
-    found = [author(node, document) for node in head.get("author", ())]
-    return list(dict.fromkeys(one for one in found if one))
+    found = dict.fromkeys([author(node, document) for node in head.get("author", ())])
+    return [one for one in found if one]
 
 
 def custodian(head: Head, document: Document) -> str | None:
@@ -76,13 +80,13 @@ def custodian(head: Head, document: Document) -> str | None:
 def participants(head: Head, patient: Resource, document: Document) -> None:
     """Patient.generalPractitioner from performers and participants with the function PCP; relatives and carers."""
     found = []
-    for event in (event for node in head.get("documentationOf", ()) for event in each("serviceEvent")(node)):
+    for event in (grouped(event) for node in head.get("documentationOf", ()) for event in children(node, _EVENT)):
         _left(event, document, names=("id", "code"), reason="Of the care told of, its time is mapped.")
-        for node in each("performer")(event):
+        for node in event.get("performer", ()):
             if first("functionCode/@code")(node) == _PCP and (role := first("assignedEntity")(node)) is not None:
                 found.append(practitioner(role, "assignedPerson", document=document))
                 _left(
-                    node,
+                    grouped(node),
                     document,
                     names=("time",),
                     reason="Since when a person is the PCP: Patient has no room for it.",
@@ -104,11 +108,12 @@ def participants(head: Head, patient: Resource, document: Document) -> None:
         patient["generalPractitioner"] = references
 
 
-def _left(node: Node, document: Document, *, names: tuple[str, ...], reason: str) -> None:
-    """Books the children of these names that say anything."""
-    for one in (one for name in names for one in each(name)(node)):
-        if says(one):
-            document.leave(one, "left", reason=reason)
+def _left(parts: Head, document: Document, *, names: tuple[str, ...], reason: str) -> None:
+    """Books the parts of these names that say anything."""
+    for name in names:
+        for one in parts.get(name, ()):
+            if says(one):
+                document.leave(one, "left", reason=reason)
 
 
 def account(head: Head, document: Document) -> None:
@@ -138,14 +143,14 @@ def document_reference(
     stored = document.add(binary, root, key=f"binary|{document.source.sha256}")
     resource: Resource = {"resourceType": "DocumentReference"}
     _identify(resource, head, document=document)
-    resource["category"] = [{"coding": [{"system": _CATEGORY, "code": "clinical-note"}]}]
+    resource["category"] = _NOTE
     resource["subject"] = document.subject
     _describe(resource, head, document=document)
     if writers:
-        resource["author"] = [{"reference": one} for one in writers]
+        resource["author"] = [document.refer(one) for one in writers]
     _signer(resource, head, document=document)
     if keeper:
-        resource["custodian"] = {"reference": keeper}
+        resource["custodian"] = document.refer(keeper)
     _relations(resource, head, document=document)
     digest = hashlib.sha1(data, usedforsecurity=False).digest()  # FHIR R4 Attachment.hash is SHA-1
     own = {"contentType": "application/xml", **_language(head), "url": stored, "size": len(data)}
@@ -159,9 +164,10 @@ def document_reference(
 
 def complete(stored: Stored, data: bytes) -> None:
     """The exact bytes, last of all and in pieces: they are the largest part of what is made."""
-    text = ""
-    for start in range(0, len(data), _PIECE):
-        text += b2a_base64(data[start : start + _PIECE], newline=False).decode("ascii")
+    piece = 3 * (len(data) // (3 * _PIECES) + 1)  # bytes; a multiple of three has no padding
+    text, view = "", memoryview(data)
+    for start in range(0, len(data), piece):
+        text += str(b2a_base64(view[start : start + piece], newline=False), "ascii")
     stored.binary["data"] = text
 
 
@@ -199,9 +205,10 @@ def _signer(resource: Resource, head: Head, *, document: Document) -> None:
         if "authenticator" in resource:
             document.leave(node, "left", reason="DocumentReference has room for one who signed: the first is mapped.")
             continue
-        _left(node, document, names=("time", "signatureCode"), reason="DocumentReference says who signed, not when.")
-        role = first("assignedEntity")(node)
-        signer = practitioner(role, "assignedPerson", document=document) if role is not None else None
+        parts = grouped(node)
+        _left(parts, document, names=("time", "signatureCode"), reason="DocumentReference says who signed, not when.")
+        roles = parts.get("assignedEntity")
+        signer = practitioner(roles[0], "assignedPerson", document=document) if roles else None
         if signer:
             resource["authenticator"] = {"reference": signer}
 
@@ -216,7 +223,7 @@ def _relations(resource: Resource, head: Head, *, document: Document) -> None:
         if kind and target:
             related_.append({"code": kind, "target": {"type": "DocumentReference", "identifier": target}})
             for above in each("parentDocument")(node):
-                _left(above, document, names=("code", "setId", "versionNumber"), reason=_PARENT)
+                _left(grouped(above), document, names=("code", "setId", "versionNumber"), reason=_PARENT)
         else:
             document.leave(node, "bad", reason="The related document has no id, or the relation no code in FHIR.")
     if related_:
@@ -231,7 +238,7 @@ def _language(head: Head) -> dict[str, str]:
 def _format(head: Head) -> str:
     """The IHE format code: by body, and 2.1 when a template of the header is dated (R1.1 dates none)."""
     dated = any(node.get("extension") for node in head.get("templateId", ()))
-    bodies = (one.tag for node in head.get("component", ()) for one in node)
+    bodies = [one.tag for node in head.get("component", ()) for one in node[:]]
     body = "structuredBody" if any(tag.endswith("}structuredBody") for tag in bodies) else "nonXMLBody"
     return f"urn:hl7-org:sdwg:ccda-{body}:{'2.1' if dated else '1.1'}"
 
@@ -239,7 +246,7 @@ def _format(head: Head) -> str:
 def _unstructured(resource: Resource, head: Head, *, document: Document) -> None:
     """nonXMLBody: the file inside, or the place where it is, as a second content."""
     for node in head.get("component", ()):
-        body = first("nonXMLBody/text")(node)
+        body = _FILE(node)
         inner = attachment(body, document.at(body)) if body is not None else None
         if inner:
             resource["content"].append({"attachment": inner})
@@ -251,13 +258,14 @@ def _context(resource: Resource, head: Head, *, document: Document) -> None:
     if visit:
         context["encounter"] = [{"reference": visit}]
     for node in head.get("documentationOf", ())[:1]:
-        time = first("serviceEvent/effectiveTime")(node)
+        time = _CARE(node)
         period = bounds(time, document.at(time)) if time is not None else {}
         if period:
             context["period"] = period
-    orders = [identifier(one, document) for node in head.get("inFulfillmentOf", ()) for one in each("order/id")(node)]
-    related_ = [{"type": "ServiceRequest", "identifier": one} for one in orders if one]
-    if related_:
-        context["related"] = related_
+    if "inFulfillmentOf" in head:
+        orders = [identifier(one, document) for node in head["inFulfillmentOf"] for one in each("order/id")(node)]
+        related_ = [{"type": "ServiceRequest", "identifier": one} for one in orders if one]
+        if related_:
+            context["related"] = related_
     if context:
         resource["context"] = context

@@ -13,7 +13,8 @@ from uuid import NAMESPACE_URL, uuid5
 from lxml import etree
 
 from mappers.cda.context import codes
-from mappers.cda.parse import HL7, SDTC, XSI, Node
+from mappers.cda.node import Node
+from mappers.cda.parse import HL7, SDTC, XSI
 from mappers.codesystems import oids
 from profiles.canonical import UCUM, UUID_SYSTEM
 
@@ -31,7 +32,7 @@ _CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def element(name: str, *children: Child, **attributes: str | None) -> Node:
     """An element of CDA; `sdtc_` before a name is its namespace. Of attributes, `type_` is xsi:type."""
     uri, local = (SDTC, name[5:]) if name.startswith("sdtc_") else (HL7, name)
-    made = etree.Element(f"{{{uri}}}{local}", nsmap=NAMESPACES)  # type: ignore[arg-type]
+    made: Node = etree.Element(f"{{{uri}}}{local}", nsmap=NAMESPACES)  # type: ignore[arg-type,assignment]
     for key, value in attributes.items():
         if value is not None:
             made.set(f"{{{XSI}}}type" if key == "type_" else key.rstrip("_"), clean(value))
@@ -59,6 +60,19 @@ def template(root: str, extension: str | None = None) -> Node:
     """templateId; a root that begins with a digit and a point below 10 (`4.27`) is one of C-CDA's own."""
     whole = root if root.startswith(("2.16.", "1.3.")) else f"2.16.840.1.113883.10.20.22.{root}"
     return element("templateId", root=whole, extension=extension)
+
+
+_NEW_IN_R2 = frozenset({"1.14", "1.15", "2.56", "2.58", "4.132", "4.146"})  # R1.1 had no such templates
+
+
+def templates(root: str, extension: str | None) -> list[Node]:
+    """The templateIds of a template: dated, and undated before it where R1.1 had it, as R2.1 asks for R1.1's readers.
+
+    Source: C-CDA R2.1, 1.9 (Compatibility); CONF:1198-32936.
+    """
+    if extension is None or root in _NEW_IN_R2:
+        return [template(root, extension)]
+    return [template(root), template(root, extension)]
 
 
 # --- ids and codes -------------------------------------------------------------------------------------------------
@@ -143,10 +157,12 @@ def moment(name: str, written: str | None) -> Node:
     return element(name, value=found, nullFlavor=None if found else "UNK")
 
 
-def span(name: str, start: str | None, end: str | None = None) -> Node:
-    """IVL_TS; an end that is not known is left out."""
-    high = element("high", value=stamp(end)) if end else None
-    return element(name, moment("low", start), high)
+def span(
+    name: str, start: str | None, end: str | None = None, *, ended: bool = False, type_: str | None = None
+) -> Node:
+    """IVL_TS. An end that is not known is left out, but told as not known where the template wants one (`ended`)."""
+    high = moment("high", end) if end or ended else None
+    return element(name, moment("low", start), high, type_=type_)
 
 
 def effective(resource: Resource) -> Node:
@@ -155,6 +171,13 @@ def effective(resource: Resource) -> Node:
     if period:
         return span("effectiveTime", period.get("start"), period.get("end"))
     return moment("effectiveTime", resource.get("effectiveDateTime"))
+
+
+def interval(resource: Resource) -> Node:
+    """effectiveDateTime or effectivePeriod -> effectiveTime with both ends, as a result organizer has it."""
+    period, at = resource.get("effectivePeriod"), resource.get("effectiveDateTime")
+    start, end = (period.get("start"), period.get("end")) if period else (at, at)
+    return span("effectiveTime", start, end, ended=True)
 
 
 def number(value: Any) -> str:
@@ -224,26 +247,40 @@ _VALUES: dict[str, Any] = {
 
 # --- people --------------------------------------------------------------------------------------------------------
 def name(value: Resource) -> Node:
-    """HumanName -> PN."""
+    """HumanName -> PN: its parts with a given and a family name, if not known; of one without parts its words."""
     uses = {use: letter for letter, use in reversed(codes()["name-use"].items())}
-    parts = [element(key, one) for key in ("prefix", "given") for one in value.get(key, ())]
-    parts += [element("family", value["family"])] if value.get("family") else []
-    parts += [element("suffix", one) for one in value.get("suffix", ())]
-    return element("name", *(parts or [value.get("text", "")]), use=uses.get(value.get("use", "")))
+    use = uses.get(value.get("use", ""))
+    if not any(value.get(part) for part in ("prefix", "given", "family", "suffix")):
+        return element("name", value["text"], use=use) if value.get("text") else element("name", nullFlavor="UNK")
+    parts = [element("prefix", one) for one in value.get("prefix", ())]
+    parts += [element("given", one) for one in value.get("given", ())] or [element("given", nullFlavor="UNK")]
+    parts += [_known("family", value.get("family")), *[element("suffix", one) for one in value.get("suffix", ())]]
+    return element("name", *parts, use=use)
+
+
+def _known(tag: str, words: str | None) -> Node:
+    return element(tag, words) if words else element(tag, nullFlavor="UNK")
 
 
 def addresses(resource: Resource) -> list[Node]:
     """addr, or that none is known: the header wants one."""
+    return [_address(one) for one in resource.get("address", ())] or [element("addr", nullFlavor="UNK")]
+
+
+def _address(value: Resource) -> Node:
+    """A US Realm address: at most four lines, city, in the USA state and postal code; what is not known is said."""
     uses = {use: letter for letter, use in reversed(codes()["address-use"].items())}
-    made = []
-    for one in resource.get("address", ()):
-        parts = [element("streetAddressLine", line) for line in one.get("line", ())]
-        parts += [element(tag, one[key]) for tag, key in _ADDRESS.items() if one.get(key)]
-        made.append(element("addr", *(parts or [one.get("text", "")]), use=uses.get(one.get("use", ""))))
-    return made or [element("addr", nullFlavor="UNK")]
+    lines = value.get("line") or [one for one in (value.get("text"),) if one]
+    lines = [*lines[: _MOST_LINES - 1], ", ".join(lines[_MOST_LINES - 1 :])]
+    parts = [_known("streetAddressLine", line) for line in lines if line] or [_known("streetAddressLine", None)]
+    needed = ("city", "state", "postalCode") if value.get("country", "US") in _USA else ("city",)
+    parts += [_known(tag, value.get(tag)) for tag in _ADDRESS if tag in needed or value.get(tag)]
+    return element("addr", *parts, use=uses.get(value.get("use", "")))
 
 
-_ADDRESS = {"city": "city", "state": "state", "postalCode": "postalCode", "country": "country"}
+_ADDRESS = ("city", "state", "postalCode", "country")
+_USA = ("US", "USA")
+_MOST_LINES = 4
 _SCHEMES = {"phone": "tel:", "fax": "fax:", "email": "mailto:", "sms": "sms:", "url": "", "other": ""}
 _TELECOM_USES = {"home": "HP", "work": "WP", "mobile": "MC"}
 

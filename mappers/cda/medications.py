@@ -12,14 +12,17 @@ from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, codes
 from mappers.cda.datatypes import concept, interval, named, quantity, text
-from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, qualified
+from mappers.cda.node import Node
+from mappers.cda.paths import child, children, first, qualified
 from mappers.cda.people import author, performers
 from mappers.cda.times import bounds, point
 from profiles.canonical import UCUM
 
 _PERIODS = {"s": "s", "min": "min", "h": "h", "d": "d", "wk": "wk", "mo": "mo", "a": "a"}
 _XSI_TYPE = qualified("xsi:type")
+_MATERIAL = first("manufacturedProduct/manufacturedMaterial")
+_CODE, _NAME, _PRODUCT = qualified("code"), qualified("name"), qualified("manufacturedProduct")
+_OF_PRODUCT = (qualified("id"), qualified("manufacturerOrganization"))
 _UNSURE = "The way in which the times of this medication repeat is not mapped: it stays in the document."
 
 
@@ -51,12 +54,12 @@ def medication(node: Node, document: Document) -> str | None:
 def _product(kept: Kept, document: Document) -> dict[str, Any] | None:
     """consumable/manufacturedProduct/manufacturedMaterial: its code, else its name."""
     for node in kept.get("consumable", ()):
-        material = first("manufacturedProduct/manufacturedMaterial")(node)
+        material = _MATERIAL(node)
         if material is None:
             continue
-        coded = first("code")(material)
+        coded = child(material, _CODE)
         found = concept(coded, document.at(coded)) if coded is not None else None
-        found = named(found, first("name")(material), document)
+        found = named(found, child(material, _NAME), document)
         if found is not None:
             return found
     return None
@@ -65,8 +68,9 @@ def _product(kept: Kept, document: Document) -> dict[str, Any] | None:
 def _unused(kept: Kept, document: Document) -> None:
     """Books what of a product and of a condition for taking it has no place in the resource."""
     for node in kept.get("consumable", ()):
-        for path in ("manufacturedProduct/id", "manufacturedProduct/manufacturerOrganization"):
-            for part in each(path)(node):
+        products = [one[:] for one in children(node, _PRODUCT)]
+        for tag in _OF_PRODUCT:
+            for part in (part for product in products for part in product if part.tag == tag):
                 document.leave(part, "left", reason="It would need a Medication resource of its own.")
     for node in kept.get("precondition", ()):
         if first("criterion/value")(node) is not None:

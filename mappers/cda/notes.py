@@ -11,8 +11,8 @@ from mappers.cda.attachments import attachment
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
 from mappers.cda.datatypes import concept, identifier, text
+from mappers.cda.node import Node
 from mappers.cda.observations import writers
-from mappers.cda.parse import Node
 from mappers.cda.paths import each, first
 from mappers.cda.times import instant_of, time_of
 

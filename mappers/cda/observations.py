@@ -12,12 +12,13 @@ from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, says
 from mappers.cda.datatypes import absent_reason
-from mappers.cda.parse import Node
-from mappers.cda.paths import first
+from mappers.cda.node import Node
+from mappers.cda.paths import child, qualified
 from mappers.cda.people import author, performers
 from mappers.converters import decimal
 from profiles.canonical import DATA_ABSENT_REASON, LOINC, UCUM, UNITY
 
+_TIME, _VALUE = qualified("effectiveTime"), qualified("value")
 _TIMES = ("effectiveDateTime", "effectivePeriod")
 _NO_FACT = "Only observations in mood EVN are facts; plans and goals are read elsewhere."
 _NEGATED = "negationInd: this was not observed; no result is made of it."
@@ -55,9 +56,12 @@ def category(code: str) -> dict[str, Any]:
 
 def loinc(resource: Resource) -> str | None:
     """The first LOINC code of a resource's `code`."""
-    for one in resource.get("code", {}).get("coding", ()):
-        if one.get("system") == LOINC and "code" in one:
-            return str(one["code"])
+    coded = resource.get("code")
+    if coded is not None:
+        for one in coded.get("coding", ()):
+            if one.get("system") == LOINC and "code" in one:
+                code: str = one["code"]
+                return code
     return None
 
 
@@ -68,8 +72,10 @@ def is_timed(resource: Resource) -> bool:
 
 def inherit_time(resource: Resource, holder: Resource, node: Node) -> None:
     """An observation that says nothing of its time has its organizer's; one whose time is bad has none."""
-    own = first("effectiveTime")(node)
-    if not is_timed(resource) and (own is None or not says(own)):
+    if is_timed(resource):
+        return
+    own = child(node, _TIME)
+    if own is None or not says(own):
         resource |= {name: holder[name] for name in _TIMES if name in holder}
 
 
@@ -85,9 +91,10 @@ def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] 
         return None
     booked, told = len(document.unmapped), len(document.issues)
     resource, kept = dialect.apply("observation", node, document=document, kind="Observation")
-    if loinc(resource) in document.panels:
+    panel = loinc(resource)
+    if panel in document.panels:
         document.forget(booked=booked, told=told)
-        if document.is_scale(node, loinc(resource)):
+        if document.is_scale(node, panel):
             return None
     if "code" not in resource:
         document.leave(node, "bad", reason=_NO_CODE)
@@ -98,11 +105,12 @@ def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] 
         resource["status"] = "final" if kind == "vital-signs" else "unknown"
     if "author" in kept:
         people = [document.refer(one) for one in writers(kept, document) if one.partition("/")[0] in PERFORMERS]
-        resource |= {"performer": people} if people else {}
+        if people:
+            resource["performer"] = people
     if "performer" in kept and (named := performers(kept, document)):
         resource["performer"] = named
     if resource.keys().isdisjoint(_VALUES):
-        found = first("value")(node)
+        found = child(node, _VALUE)
         absent = absent_reason(found, document) if found is not None else None
         resource["dataAbsentReason"] = absent or {"coding": [{"system": DATA_ABSENT_REASON, "code": "unknown"}]}
     return resource, kept
@@ -110,8 +118,8 @@ def base(node: Node, document: Document, *, kind: str) -> tuple[Resource, Kept] 
 
 def writers(kept: Kept, document: Document) -> list[str]:
     """The authors of a statement, each once."""
-    found = [author(one, document) for one in kept.get("author", ())]
-    return list(dict.fromkeys(one for one in found if one))
+    found = dict.fromkeys([author(one, document) for one in kept["author"]]) if "author" in kept else ()
+    return [one for one in found if one]
 
 
 def plain(node: Node, document: Document, *, kind: str, wanted: Kept | None = None) -> str | None:
@@ -122,8 +130,9 @@ def plain(node: Node, document: Document, *, kind: str, wanted: Kept | None = No
     resource, kept = made
     if wanted is not None:
         wanted |= kept
-    special = [_claims()[0][key] for key in _keys(resource) if key in _claims()[0]]
-    if any(name.startswith("pco-") for name in special):
+    known = _claims()[0]
+    special = [known[key] for key in _keys(resource) if key in known]
+    if special and any(name.startswith("pco-") for name in special):
         kind = "survey"
         resource["category"] = [category(kind)]
         as_score(resource)

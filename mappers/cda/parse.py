@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lxml import etree
 
+from mappers.cda.node import Node
 from profiles.issue import Issue, Severity
 
 HL7: Final = "urn:hl7-org:v3"
@@ -37,10 +38,11 @@ _ENCODINGS = {
 }
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _WIDE = ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))  # UTF-16 without a byte order mark, by its first character
+_MARKED = _BOMS + _WIDE
+_MARKS = tuple(mark for mark, _ in _MARKED)
 _DECLARATION = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+_PLAIN = re.compile(rb"\s*+(?:<\?xml [^<>]*+\?>\s*+)?<[A-Za-z]")  # the usual prolog: the root comes next
 _PROLOG = re.compile(r"(?:\s+|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)  # possessive: what it took it never gives back
-
-Node = etree._Element  # lxml's own element: its tree is read as it is, no second one is made
 
 
 def _fatal(code: str, location: str, *, text: str) -> Issue:
@@ -63,6 +65,8 @@ def _readable(document: bytes) -> tuple[bytes | None, Issue | None]:
     encoding = _encoding(document)
     if encoding is None:
         return None, _fatal("not-supported", "/", text="The encoding is not supported: send UTF-8.")
+    if encoding == "utf-8" and document.isascii() and _PLAIN.match(document):
+        return document, None
     text, issue = _decoded(document, encoding)
     if text is None:
         return None, issue
@@ -89,9 +93,9 @@ def _decoded(document: bytes, encoding: str) -> tuple[str | None, Issue | None]:
 
 def _encoding(document: bytes) -> str | None:
     """By byte order mark, else by declaration, else UTF-8; None for what is not supported."""
-    for mark, encoding in _BOMS + _WIDE:
-        if document.startswith(mark):
-            return None if document.startswith(codecs.BOM_UTF32_LE) else encoding
+    if document.startswith(_MARKS):
+        encoding = next(encoding for mark, encoding in _MARKED if document.startswith(mark))
+        return None if document.startswith(codecs.BOM_UTF32_LE) else encoding
     declared = _DECLARATION.match(document)
     return _ENCODINGS.get(declared[1].decode("ascii").lower()) if declared else "utf-8"
 
@@ -106,12 +110,13 @@ _PARSER = etree.XMLParser(  # lxml locks a parser that threads share
     remove_pis=True,
     remove_comments=True,
     recover=False,
+    collect_ids=False,  # we look up by ID ourselves, in narrative only
 )
 
 
 def _parsed(data: bytes) -> tuple[Node | None, list[Issue]]:
     try:
-        root = etree.fromstring(data, _PARSER)
+        root: Any = etree.fromstring(data, _PARSER)
     except etree.XMLSyntaxError as problem:
         line, column = problem.position
         last = getattr(problem.error_log, "last_error", None)

@@ -12,7 +12,8 @@ from typing import Any
 
 from lxml import etree
 
-from mappers.cda.parse import HL7, SDTC, XSI, Node
+from mappers.cda.node import Node
+from mappers.cda.parse import HL7, SDTC, XSI
 
 Each = Callable[[Any], list[Any]]
 
@@ -61,27 +62,49 @@ def first(path: str) -> Callable[[Any], Any]:
     if not tags:
         return lambda node: node.get(attribute)
     if len(tags) == 1 and attribute is None:
-        tag = tags[0]
-        return lambda node: next(node.iterchildren(tag), None)
+        return _single(tags[0])
     return _deep(tags, attribute, each(path))
+
+
+def _single(tag: str) -> Callable[[Any], Any]:
+    def get(node: Any) -> Any:
+        for child in node[:]:
+            if child.tag == tag:
+                return child
+        return None
+
+    return get
 
 
 def _deep(tags: list[str], attribute: str | None, every: Each) -> Callable[[Any], Any]:
     """The first child of the first child is nearly always it; only when that fails are all looked at."""
-    top, *rest = tags
 
     def get(node: Any) -> Any:
-        found = next(node.iterchildren(top), None)
-        if found is None:
-            return None
-        for tag in rest:
-            found = next(found.iterchildren(tag), None)
-            if found is None:
-                break
-        value = found if found is None or attribute is None else found.get(attribute)
+        found, seen = node, False
+        for tag in tags:
+            for child in found[:]:
+                if child.tag == tag:
+                    found, seen = child, True
+                    break
+            else:
+                return next(iter(every(node)), None) if seen else None
+        value = found if attribute is None else found.get(attribute)
         return value if value is not None else next(iter(every(node)), None)
 
     return get
+
+
+def child(node: Node, tag: str) -> Node | None:
+    """The first child with this (qualified) tag. A slice is taken in C; an iterator costs as much as six children."""
+    for one in node[:]:
+        if one.tag == tag:
+            return one
+    return None
+
+
+def children(node: Node, tag: str) -> list[Node]:
+    """All children with this (qualified) tag."""
+    return [one for one in node[:] if one.tag == tag]
 
 
 def _step(text: str) -> Each:
@@ -95,8 +118,8 @@ def _step(text: str) -> Each:
         return _attribute(name[1:])
     tag = qualified(name)
     if not predicates:
-        return lambda node: list(node.iterchildren(tag))
-    return lambda node: [child for child in node.iterchildren(tag) if all(test(child) for test in predicates)]
+        return lambda node: [one for one in node[:] if one.tag == tag]
+    return lambda node: [one for one in node[:] if one.tag == tag and all(test(one) for test in predicates)]
 
 
 def _attribute(name: str) -> Each:
@@ -120,94 +143,111 @@ def _predicate(text: str) -> Callable[[Any], bool]:
     return lambda node: (value in get(node)) != negated
 
 
-def inside(root: Node, name: str) -> list[Node]:
-    """All elements of a name (`section`) under an element, at any depth, in document order."""
-    return list(root.iter(qualified(name)))
-
-
 def location(node: Node) -> str:
     """The place of an element as XPath, prefixes left out; a position stands where siblings share the name."""
-    return Places(node.getroottree().getroot()).of(node)
+    root: Any = node.getroottree().getroot()
+    return Places(root).of(node)
 
 
 class Places:
     """`location` for one document.
 
-    lxml counts the siblings before an element each time it is asked, which is fast for a document of usual size; in a
-    `large` one the children of an element that has very many are numbered once instead.
+    lxml counts the siblings before an element each time it is asked. In a `large` document children of one name are
+    numbered together and kept instead, those inside an entry until the next: places keep their elements alive.
     """
 
-    __slots__ = ("_known", "_large", "_path", "_root")
+    __slots__ = ("_above", "_entry", "_known", "_large", "_outer", "_path", "_root")
 
     def __init__(self, root: Node, *, large: bool = False) -> None:
-        self._known: dict[Node, str] = {}  # children of the wide elements
-        self._large = large
         self._root = f"/{root.tag.rpartition('}')[2]}"
-        self._path = root.getroottree().getelementpath
+        self._known = self._outer = {root: self._root}
+        self._large = large
+        self._entry: Node | None = root
+        self._path: Callable[[Node], str] | None = None  # from the entry, or from the root
+        self._above = self._root
+
+    def enter(self, entry: Node, place: str) -> None:
+        """From now on the places inside an entry are asked for; those of the one before are forgotten."""
+        self._known = {entry: place}
+        self._entry, self._path, self._above = entry, None, place
+        if len(entry) == 1:
+            statement = entry[0]
+            self._known[statement] = f"{place}/{_SHORT[statement.tag]}"
+
+    def leave(self) -> None:
+        """From now on any places."""
+        self._known = self._outer
+        self._entry, self._path, self._above = None, None, self._root
 
     def of(self, node: Node) -> str:
         """As `location`."""
-        if self._large:
-            return self._from_wide(node)
-        path = self._path(node)
-        return f"{self._root}/{_plain(path)}" if path != "." else self._root
+        found = self._known.get(node)
+        if found is not None:
+            return found
+        return self._number(node) if self._large else self._counted(node)
 
-    def _from_wide(self, node: Node) -> str:
-        """From the nearest element above that has very many siblings, else from the root."""
-        top = node
-        while top not in self._known:
-            parent = top.getparent()
-            if parent is None:
-                break
-            if len(parent) > _WIDE:
-                self._number(parent)
-            else:
-                top = parent
-        above = self._known.get(top, self._root)
-        return above if top is node else f"{above}/{_plain(etree.ElementTree(top).getelementpath(node))}"
+    def _counted(self, node: Node) -> str:
+        path = self._path
+        if path is None:
+            tree = etree.ElementTree(self._entry) if self._entry is not None else node.getroottree()
+            path = self._path = tree.getelementpath
+        try:
+            found = f"{self._above}/{path(node).replace(_V3, '')}"
+        except ValueError:  # an element outside of the entry that is being read
+            found = f"{self._root}/{node.getroottree().getelementpath(node).replace(_V3, '')}"
+        return found.replace(_SDTC, "") if "{" in found else found
 
-    def _number(self, parent: Node) -> None:
-        above = self._from_wide(parent)
-        groups: dict[str, list[Node]] = {}
-        for child in parent:
-            groups.setdefault(child.tag, []).append(child)
-        for tag, nodes in groups.items():
-            path = f"{above}/{tag.rpartition('}')[2]}"
-            alone = len(nodes) == 1
-            self._known.update((one, path if alone else f"{path}[{index}]") for index, one in enumerate(nodes, 1))
-
-
-_WIDE = 1000
-
-
-def _plain(path: str) -> str:
-    """An ElementPath without namespaces."""
-    return _NAMESPACE.sub("", path) if _SDTC in path else path.replace(_V3, "")
-
-
-_V3, _SDTC = f"{{{HL7}}}", f"{{{SDTC}}}"
-_NAMESPACE = re.compile(r"\{[^}]*\}")
+    def _number(self, node: Node) -> str:
+        parent = node.getparent()
+        if parent is None:
+            return self._root
+        above = self._known.get(parent) or self._number(parent)
+        tag = node.tag
+        path = f"{above}/{_SHORT[tag]}"
+        if len(parent) > 1 and len(alike := [one for one in parent[:] if one.tag == tag]) > 1:
+            self._known.update((one, f"{path}[{index}]") for index, one in enumerate(alike, 1))
+            return self._known[node]
+        self._known[node] = path
+        return path
 
 
 def has_template(node: Node, *roots: str) -> bool:
     """Whether the element carries one of these templateId roots, in whatever version."""
-    return any(child.get("root") in roots for child in node.iterchildren(f"{{{HL7}}}templateId"))
+    return any(one.tag == _TEMPLATE and one.get("root") in roots for one in node[:])
+
+
+_TEMPLATE = qualified("templateId")
 
 
 def grouped(node: Node) -> dict[str, list[Node]]:
     """The children by their name (`sdtc:` before those of that namespace), in one pass."""
     found: dict[str, list[Node]] = {}
-    for child in node:
-        name = _local(child.tag)
+    for one in node[:]:
+        name = _NAMES[one.tag]
         if name in found:
-            found[name].append(child)
+            found[name].append(one)
         else:
-            found[name] = [child]
+            found[name] = [one]
     return found
 
 
-@lru_cache(1024)
-def _local(tag: str) -> str:
-    """`code`, `sdtc:raceCode`, or the tag as it is for any other namespace."""
-    uri, _, name = tag.rpartition("}")
-    return name if uri == f"{{{HL7}" else f"sdtc:{name}" if uri == f"{{{SDTC}" else tag
+_V3, _SDTC = f"{{{HL7}}}", f"{{{SDTC}}}"
+_MOST = 1024  # names: a document of many others does not fill the memory
+
+
+class _Names(dict[str, str]):
+    """Tag -> `code`, a prefix and `raceCode`, or the tag as it is for any other namespace; a look-up without a call."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def __missing__(self, tag: str) -> str:
+        known = tag.startswith(_SDTC)
+        found = self._prefix + tag.removeprefix(_SDTC) if known else tag.removeprefix(_V3)
+        if len(self) < _MOST:
+            self[tag] = found
+        return found
+
+
+_NAMES, _SHORT = _Names("sdtc:"), _Names("")

@@ -10,7 +10,7 @@ from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, identifiers
 from mappers.cda.datatypes import coding, concept
 from mappers.cda.demographics import human_name
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.paths import first, grouped
 from mappers.cda.people import common, organization
 from mappers.converters import resource_id

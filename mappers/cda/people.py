@@ -4,20 +4,21 @@ Each is made once a document, by its first id (by its name, when it has none); a
 full entry stands elsewhere. Source: C-CDA on FHIR 2.0.0, CF-participations; US Core 6.1.0.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
-from mappers.cda.context import Document, Resource, folded, identifiers, says
+from mappers.cda.context import Document, Resource, folded, keys_of, says
 from mappers.cda.datatypes import concept, identifier
 from mappers.cda.demographics import address, human_name, telecom
-from mappers.cda.parse import Node
-from mappers.cda.paths import first, grouped, qualified
+from mappers.cda.node import Node
+from mappers.cda.paths import child, grouped, qualified
 
 Children = dict[str, list[Node]]
 
-_ROLE, _PERSON = qualified("assignedAuthor"), qualified("assignedPerson")
-_ENTITY = qualified("assignedEntity")
+_ROLE = qualified("assignedAuthor")
+_ENTITY, _NAME = qualified("assignedEntity"), qualified("name")
 _ROLE_CODES = "2.16.840.1.113883.5.111"
 _NOBODY = "Of a role that names no person only the organization is mapped."
 _NAMELESS = "Of a role by id alone only the id is mapped: its full entry says what the person is and where."
@@ -30,7 +31,11 @@ def common(parts: Children, document: Document) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, target, convert in _COMMON:
         if name in parts:
-            values = [value for one in parts[name] if (value := convert(one, document)) is not None]
+            values = []
+            for one in parts[name]:
+                value = convert(one, document)
+                if value is not None:
+                    values.append(value)
             if values:
                 found[target] = values
     return found
@@ -39,9 +44,13 @@ def common(parts: Children, document: Document) -> dict[str, Any]:
 _COMMON = (("id", "identifier", identifier), ("telecom", "telecom", telecom), ("addr", "address", address))
 
 
-def _key(node: Node, name: str) -> str:
-    own = identifiers(node)
+def _key(parts: Children, name: Any) -> str:
+    own = keys_of(parts["id"]) if "id" in parts else None
     return own[0] if own else f"name|{name}"
+
+
+def _first(parts: Children, name: str) -> Node | None:
+    return parts[name][0] if name in parts else None
 
 
 def organization(node: Node | None, document: Document) -> str | None:
@@ -55,29 +64,35 @@ def organization(node: Node | None, document: Document) -> str | None:
         document.nothing(node)
         return None
     resource: Resource = {"resourceType": "Organization"} | common(parts, document)
-    for part in (*resource.get("address", ()), *resource.get("telecom", ())):
-        if part.get("use") == "home":  # org-1, org-2: an organization has no home
-            del part["use"]
-    resource |= {"active": True, "name": name}  # it takes part in this document, so it is in use
+    for held in ("address", "telecom"):
+        for part in resource.get(held, ()):
+            if part.get("use") == "home":  # org-1, org-2: an organization has no home
+                del part["use"]
+    resource["active"] = True  # it takes part in this document, so it is in use
+    resource["name"] = name
     claim(resource, "us-core-organization")
-    return document.shared(resource, node, key=_key(node, name))
+    return document.shared(resource, node, key=_key(parts, name))
 
 
-def practitioner(role: Node, person: str, *, document: Document) -> str | None:
+def practitioner(role: Node, person: str, *, document: Document, parts: Children | None = None) -> str | None:
     """An assigned role with a person -> Practitioner, and its PractitionerRole with an organization.
 
-    None when the person has no name and the role no id. `person` is the name of the child that holds the person.
+    None when the person has no name and the role no id. `person` is the name of the child that holds the person;
+    `parts` are the role's children by name, where they are known.
     """
     document.node = role
-    parts = grouped(role)
-    names = [name for one in parts.get(person, ()) for name in _names(one, document)]
+    parts = grouped(role) if parts is None else parts
+    names = [name for one in parts[person] for name in _names(one, document)] if person in parts else []
     shared = common(parts, document)
     if not names and "identifier" not in shared:
         return None
-    resource: Resource = {"resourceType": "Practitioner"} | shared | ({"name": names} if names else {})
+    resource: Resource = {"resourceType": "Practitioner"} | shared
+    if names:
+        resource["name"] = names
     claim(resource, "us-core-practitioner")
-    reference = document.shared(resource, role, key=_key(role, str(names)))
-    for key in identifiers(role):
+    own = keys_of(parts["id"]) if "id" in parts else []
+    reference = document.shared(resource, role, key=own[0] if own else f"name|{names}")
+    for key in own:
         document.means(key, reference)
     if names and ("representedOrganization" in parts or "code" in parts):
         _role(reference, role, parts, document=document)
@@ -94,7 +109,7 @@ def _booked(parts: Children, names: tuple[str, ...], document: Document, *, reas
 
 
 def _names(person: Node, document: Document) -> list[dict[str, Any]]:
-    nodes = grouped(person).get("name", ())
+    nodes = [one for one in person[:] if one.tag == _NAME]
     return [found for one in nodes if (found := human_name(one, document)) is not None]
 
 
@@ -130,26 +145,28 @@ def related(role: Node, person: str, *, document: Document) -> str | None:
     if names:
         resource["name"] = names
     claim(resource, "us-core-relatedperson")
-    return document.shared(resource, role, key=f"related|{_key(role, str(names))}")
+    return document.shared(resource, role, key=f"related|{_key(parts, names)}")
 
 
 def author(node: Node, document: Document) -> str | None:
     """author -> the reference of who wrote: the patient, a person, a device or an organization; None: not said."""
-    role = next(node.iterchildren(_ROLE), None)
+    role = child(node, _ROLE)
     if role is None:
         return None
-    own = identifiers(role)
-    known = (own[0], next(role.iterchildren(_PERSON), None) is not None) if own else None
-    if known is not None and known in document.writers:
-        return document.writers[known]
-    found = _author(role, own, document=document)
-    if known is not None and found is not None:
-        document.writers[known] = found
+    parts = grouped(role)
+    own = keys_of(parts["id"]) if "id" in parts else None
+    if not own:
+        return _author(role, parts, own=(), document=document)
+    known = (own[0], "assignedPerson" in parts)
+    found = document.writers.get(known)
+    if found is None:
+        found = _author(role, parts, own=own, document=document)
+        if found is not None:
+            document.writers[known] = found
     return found
 
 
-def _author(role: Node, own: list[str], *, document: Document) -> str | None:
-    parts = grouped(role)
+def _author(role: Node, parts: Children, *, own: Iterable[str], document: Document) -> str | None:
     code = parts["code"][0] if "code" in parts else None
     if code is not None and code.get("code") == "ONESELF" or not document.patient_ids.isdisjoint(own):
         return document.subject["reference"]
@@ -159,28 +176,31 @@ def _author(role: Node, own: list[str], *, document: Document) -> str | None:
         if "assignedAuthoringDevice" in parts:
             return _device(role, parts, document=document)
         linked = document.linked(role, *_AGENTS)
-        found = linked[0] if linked else organization(first("representedOrganization")(role), document)
+        found = linked[0] if linked else organization(_first(parts, "representedOrganization"), document)
         if found is not None:
             return found
-    return practitioner(role, "assignedPerson", document=document)
+    return practitioner(role, "assignedPerson", document=document, parts=parts)
 
 
 def performers(kept: Kept, document: Document) -> list[dict[str, str]]:
     """References of the persons and organizations that performed a statement."""
-    roles = [role for node in kept.get("performer", ()) for role in node.iterchildren(_ENTITY)]
+    if "performer" not in kept:
+        return []
+    roles = [role for node in kept["performer"] for role in node[:] if role.tag == _ENTITY]
     found = [_performer(role, document) for role in roles]
     return [document.refer(one) for one in dict.fromkeys(one for one in found if one)]
 
 
 def _performer(role: Node, document: Document) -> str | None:
-    if next(role.iterchildren(_PERSON), None) is None:
+    parts = grouped(role)
+    if "assignedPerson" not in parts:
         linked = document.linked(role, "Practitioner")
-        found = linked[0] if linked else organization(first("representedOrganization")(role), document)
+        found = linked[0] if linked else organization(_first(parts, "representedOrganization"), document)
         if found is not None:
             if not linked:
                 document.leave(role, "left", reason=_NOBODY)
             return found
-    return practitioner(role, "assignedPerson", document=document)
+    return practitioner(role, "assignedPerson", document=document, parts=parts)
 
 
 def _device(role: Node, parts: Children, *, document: Document) -> str | None:
@@ -192,4 +212,4 @@ def _device(role: Node, parts: Children, *, document: Document) -> str | None:
         return None
     resource: Resource = {"resourceType": "Device"} | common({"id": parts.get("id", [])}, document)
     resource["deviceName"] = [{"name": name, "type": "model-name"} for name in dict.fromkeys(names)]
-    return document.shared(resource, role, key=_key(role, names[0]))
+    return document.shared(resource, role, key=_key(parts, names[0]))

@@ -13,9 +13,9 @@ from mappers.cda.context import Document, Resource, codes, folded
 from mappers.cda.datatypes import text
 from mappers.cda.medications import medication
 from mappers.cda.narrative import narrative
+from mappers.cda.node import Node
 from mappers.cda.observations import plain
-from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, has_template, qualified
+from mappers.cda.paths import children, first, has_template, qualified
 from mappers.cda.people import author, performers
 from mappers.cda.procedures import procedure
 from mappers.cda.times import bounds
@@ -30,6 +30,8 @@ _REFERENCE, _HANDOFF = f"{_ROOT}4.122", f"{_ROOT}4.141"
 _REQUESTERS = ("Practitioner", "PractitionerRole", "Organization", "Patient", "RelatedPerson", "Device")
 _RELATION, _ACT = qualified("entryRelationship"), qualified("act")
 _MEDICINE, _SUPPLY = qualified("substanceAdministration"), qualified("supply")
+_CODED, _VALUED = first("code/@code"), first("value/@code")
+_CATEGORY = [{"coding": [{"system": CARE_PLAN_CATEGORY, "code": "assess-plan"}]}]  # not to be changed
 _SHOWN = "entryRelationship[@typeCode='SPRT']/observation"
 _EVALUATES = "entryRelationship[@typeCode='GEVL']"
 _LINKED = ("Condition", "Goal", "Observation", "ServiceRequest", "MedicationRequest", "Procedure")
@@ -62,11 +64,11 @@ def planned(node: Node, document: Document) -> list[Pointer]:
 
 def _pointing(node: Node) -> Iterator[Node]:
     """The acts that point at other entries, by the kind of the relation."""
-    relations = [(one.get("typeCode"), one) for one in node.iterchildren(_RELATION)]
+    relations = [(one.get("typeCode"), one) for one in node[:] if one.tag == _RELATION]
     for wanted in _POINTING:
         for kind, relation in relations:
             if kind == wanted:
-                yield from relation.iterchildren(_ACT)
+                yield from children(relation, _ACT)
 
 
 def _activity(node: Node, document: Document) -> str | None:
@@ -82,7 +84,7 @@ def _activity(node: Node, document: Document) -> str | None:
 def _opened(node: Node, document: Document) -> list[Pointer]:
     """An intervention act: its activities, and what it points at; one that holds none is an activity itself."""
     document.around(node)
-    inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
+    inner = [one for relation in children(node, _RELATION) for one in relation[:]]
     pointers = tuple(one for one in inner if has_template(one, _REFERENCE))
     found = [one for act in inner if act not in pointers for one in planned(act, document)]
     if not found:
@@ -133,19 +135,20 @@ def _request(node: Node, document: Document) -> str | None:
 
 def is_care_plan(root: Node) -> bool:
     """Whether the document is a Care Plan."""
-    return has_template(root, _CARE_PLAN[1]) or first("code/@code")(root) == _CARE_PLAN[0]
+    return has_template(root, _CARE_PLAN[1]) or _CODED(root) == _CARE_PLAN[0]
 
 
 def care_plan(document: Document) -> None:
     """The document's plan sections, or a whole Care Plan document -> one CarePlan with its narrative."""
     sections = document.sections
     whole = is_care_plan(document.root)
-    planning = sections if whole else [one for one in sections if first("code/@code")(one) in _PLAN_SECTIONS]
-    told = narrative(*[block for one in planning for block in each("text")(one)])
+    texts = document.narratives
+    planning = sections if whole else [one for one in sections if texts[one][0] in _PLAN_SECTIONS]
+    told = narrative(*[block for one in planning for block in texts[one][1]]) if planning else None
     if told is None:
         return
     resource: Resource = {"resourceType": "CarePlan", "text": told, "status": "active", "intent": "plan"}
-    resource["category"] = [{"coding": [{"system": CARE_PLAN_CATEGORY, "code": "assess-plan"}]}]
+    resource["category"] = _CATEGORY
     title = first("title")(document.root if whole else planning[0])
     if title is not None and (name := folded(title)):
         resource["title"] = name
@@ -198,7 +201,7 @@ def outcome(reference: str, kept: Kept, *, document: Document) -> None:
         for one in goals:
             _evidence(document.made[one], reference)
     for progress in kept.get(_SHOWN, ()):
-        code = codes()["goal-progress"].get(first("value/@code")(progress) or "")
+        code = codes()["goal-progress"].get(_VALUED(progress) or "")
         if code is None or not goals or not has_template(progress, _PROGRESS):
             document.unread(progress)
             continue

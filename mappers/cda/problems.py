@@ -3,14 +3,15 @@
 Source: C-CDA on FHIR 2.0.0, CF-problems; US Core 6.1.0, us-core-condition-problems-health-concerns.
 """
 
+from functools import cache
 from typing import Any
 
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, codes, identifiers, says
-from mappers.cda.parse import Node
-from mappers.cda.paths import each, first, has_template, qualified
+from mappers.cda.node import Node
+from mappers.cda.paths import children, each, first, has_template, qualified
 from mappers.cda.people import author
 from mappers.cda.times import point
 from profiles.canonical import CONDITION_CATEGORY, CONDITION_CLINICAL
@@ -31,13 +32,14 @@ def problem(node: Node, document: Document, *, kind: str) -> list[str]:
         return [found] if found else []
     document.around(node)
     made: list[str] = []
-    inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
+    inner = [one for relation in node[:] if relation.tag == _RELATION for one in relation[:]]
     stating = [one for one in inner if one.tag == _TAG and _states(one)]
+    own = identifiers(node) if stating else []
     for one in stating:
         found = _condition(one, node, document=document, kind=kind)
         if found is not None:
             made.append(found)
-            for key in identifiers(node):
+            for key in own:
                 document.means(key, found)
     for one in inner:
         if one not in stating and not _points(one):
@@ -72,8 +74,7 @@ def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -
     if "onsetDateTime" in resource:
         resource.pop("onsetAge", None)
     _status(resource, node, act=act, document=document)
-    system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
-    resource["category"] = [{"coding": [{"system": system, "code": kind}]}]
+    resource["category"] = _category(kind)
     resource["subject"] = document.subject
     record(resource, kept, act=act, document=document)
     evidence = _evidence(node, document)
@@ -86,15 +87,24 @@ def _condition(node: Node, act: Node | None, *, document: Document, kind: str) -
     return document.add(resource, node)
 
 
+@cache
+def _category(kind: str) -> list[Resource]:
+    """One list for all Conditions, not to be changed."""
+    system = _HEALTH_CONCERN if kind == "health-concern" else CONDITION_CATEGORY
+    return [{"coding": [{"system": system, "code": kind}]}]
+
+
 def _evidence(node: Node, document: Document) -> list[dict[str, Any]]:
     """What the assessment scales became that support the problem."""
-    relations = (one for one in node.iterchildren(_RELATION) if one.get("typeCode") == "SPRT")
-    return [{"reference": made} for one in relations for scale in one for made in document.stated.get(scale, ())]
+    if not document.stated:
+        return []
+    relations = [one for one in node[:] if one.tag == _RELATION and one.get("typeCode") == "SPRT"]
+    return [{"reference": made} for one in relations for scale in one[:] for made in document.stated.get(scale, ())]
 
 
 def record(resource: Resource, kept: Kept, *, act: Node | None, document: Document) -> None:
     """recorder, from the statement's first author; recorder and recordedDate from its act's, where it has none."""
-    outer = list(act.iterchildren(_AUTHOR)) if act is not None else []
+    outer = children(act, _AUTHOR) if act is not None else []
     writers = kept.get("author") or outer
     if not writers:
         return
@@ -135,5 +145,6 @@ def _of_act(act: Node | None) -> str | None:
     return codes()["concern-status"].get(first("statusCode/@code")(act) or "") if act is not None else None
 
 
+@cache
 def _clinical(code: str) -> dict[str, Any]:
     return {"coding": [{"system": CONDITION_CLINICAL, "code": code}]}

@@ -7,7 +7,7 @@ from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.context import Document
 from mappers.cda.datatypes import text
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 from mappers.cda.people import performers
 from mappers.cda.problems import record
 

@@ -9,13 +9,14 @@ from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.compiled import Kept
 from mappers.cda.context import Document, Resource, identifiers
+from mappers.cda.node import Node
 from mappers.cda.observations import base, inherit_time, is_timed
-from mappers.cda.parse import Node
 from mappers.cda.paths import first, qualified
 from mappers.cda.times import instant_of
 from profiles.canonical import DIAGNOSTIC_SERVICE
 
 _OBSERVATION = qualified("observation")
+_LAB = [{"coding": [{"system": DIAGNOSTIC_SERVICE, "code": "LAB"}]}]  # one list for all reports, not to be changed
 _PROCEDURE = qualified("procedure")
 
 
@@ -38,7 +39,7 @@ def results(node: Node, document: Document) -> None:
 def _members(kept: Kept, report: Resource, *, document: Document) -> list[str]:
     found = []
     for component in kept.get("component", ()):
-        for inner in component:
+        for inner in component[:]:
             if inner.tag == _OBSERVATION:
                 made = _result(inner, report, document=document)
                 found += [made] if made else []
@@ -62,7 +63,7 @@ def _result(node: Node, report: Resource, *, document: Document) -> str | None:
 def _complete(report: Resource, kept: Kept, *, members: list[str], document: Document) -> None:
     """Status, category, subject, results; the time of its results when it has none; issued from its author's time."""
     report.setdefault("status", "unknown")
-    report["category"] = [{"coding": [{"system": DIAGNOSTIC_SERVICE, "code": "LAB"}]}]
+    report["category"] = _LAB
     report["subject"] = document.subject
     if members:
         report["result"] = [document.refer(reference) for reference in members]

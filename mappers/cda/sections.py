@@ -6,6 +6,7 @@ Tables: tables/sections.toml. Source: C-CDA R2.1; C-CDA on FHIR 2.0.0.
 
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from mappers import engine
@@ -18,10 +19,10 @@ from mappers.cda.dialect import apply
 from mappers.cda.encounters import encounter
 from mappers.cda.goals import Aim, goal, link
 from mappers.cda.medications import immunization, medication
+from mappers.cda.node import Node
 from mappers.cda.notes import note
 from mappers.cda.observations import inherit_time, kind_of, plain
-from mappers.cda.parse import Node
-from mappers.cda.paths import grouped, inside, qualified
+from mappers.cda.paths import children, grouped, qualified
 from mappers.cda.people import author
 from mappers.cda.plans import PLANNED_MOODS, Pointer, outcome, planned, point
 from mappers.cda.problems import problem
@@ -54,6 +55,7 @@ _FACTS = frozenset(
     ("vitals", "results", "problem", "observation", "encounter", "procedure", "allergy", "immunization", "medication")
 )
 _CONDITIONS = ("problem-list-item", "health-concern", "encounter-diagnosis")
+_HELD = 500  # elements of one entry
 _NARRATIVE = "The section has narrative only: it is kept in the document itself."
 _EMPTY = "The section says that it has no information (nullFlavor)."
 _UNKNOWN = "No rule maps this kind of entry; it is kept in the document itself."
@@ -64,13 +66,20 @@ def _rules() -> dict[str, Any]:
     return engine.load("mappers.cda", "tables/sections.toml")
 
 
+@cache
+def _templates() -> dict[str, str]:
+    """Readers by the whole root of a template."""
+    short: dict[str, str] = _rules()["templates"]
+    return short | {f"{_ROOT}{name}": reader for name, reader in short.items()}
+
+
 class Body:
     """One reading of all sections. Kept between entries: pressures without their other half, goals and outcomes."""
 
     def __init__(self, document: Document, writers: list[str], *, scaled: bool) -> None:
         self.document = document
         self.writers = writers
-        self.scales = dict.fromkeys(scales(document.root)) if scaled else {}
+        self.scales: set[Node] | None = set() if scaled else None  # those found so far
         document.panels, document.scale = panels(), assessment
         self.pressures: list[Reading] = []
         self.aims: list[Aim] = []
@@ -95,27 +104,34 @@ class Body:
     def _section(self, section: Node) -> None:
         document, parts = self.document, grouped(section)
         entries = parts.get("entry", [])
+        codes = [one.get("code") for one in parts.get("code", ())]
+        document.narratives[section] = next((one for one in codes if one is not None), None), parts.get("text", [])
         if not entries:
             if not any("section" in grouped(one) for one in parts.get("component", ())):
                 reason = _EMPTY if section.get("nullFlavor") else _NARRATIVE
                 document.leave(section, "left", reason=reason)
             return
-        code = parts["code"][0].get("code") if "code" in parts else None
-        rule = _rules()["section"].get(code or "", {})
+        rule = _rules()["section"].get((codes[0] if codes else None) or "", {})
         writers = self._authors(parts.get("author", [])) or self.writers
         made: list[str] = []
-        for entry in entries:
+        places = document.places
+        place = f"{places.of(section)}/entry"
+        for number, entry in enumerate(entries, 1):
+            held = list(islice(entry.iter(), _HELD))  # lxml makes an element anew each time nobody holds it
+            places.enter(entry, f"{place}[{number}]" if len(entries) > 1 else place)
             document.entry_targets = []
-            for statement in entry:
+            for statement in entry[:]:
                 if statement.tag != _TEMPLATE:
                     self._statement(statement, rule)
-                    self._book(self._authors(statement.iterchildren(_AUTHOR)) or writers)
+                    self._book(self._authors(children(statement, _AUTHOR)) or writers)
             made += document.entry_targets
+            del held
+        places.leave()
         document.made_in[section] = made
 
     def _authors(self, nodes: Any) -> list[str]:
-        found = [author(one, self.document) for one in nodes]
-        return list(dict.fromkeys(one for one in found if one)) if found else []
+        found = dict.fromkeys([author(one, self.document) for one in nodes])
+        return [one for one in found if one]
 
     def _book(self, writers: list[str]) -> None:
         targets = self.document.entry_targets
@@ -124,10 +140,9 @@ class Body:
 
     def _statement(self, node: Node, rule: dict[str, str]) -> None:
         """Gives one statement to its reader, or books it."""
-        if self.scales:
-            nested = [one for one in inside(node, "observation") if one in self.scales]
+        if self.scales is not None:
+            nested = scales(node, self.scales)
             for one in nested:
-                del self.scales[one]
                 self.document.taken.add(one)
                 assessment(one, self.document)
             if node in nested:
@@ -144,9 +159,11 @@ class Body:
         mood = node.get("moodCode")
         if mood == "GOL":
             return "goal"
-        templates = _rules()["templates"]
-        for template in node.iterchildren(_TEMPLATE):
-            found: str | None = templates.get((template.get("root") or "").removeprefix(_ROOT))
+        templates = _templates()
+        for template in node[:]:
+            if template.tag != _TEMPLATE:
+                continue
+            found = templates.get(template.get("root") or "")
             if found and node.tag in _TAGS.get(found, (node.tag,)):
                 return "planned" if mood in PLANNED_MOODS and found in _FACTS else found
         if "left" in rule:
@@ -169,7 +186,7 @@ class Body:
             medication(node, self.document)
             return
         self.document.around(node)
-        inner = [one for relation in node.iterchildren(_RELATION) for one in relation]
+        inner = [one for relation in children(node, _RELATION) for one in relation[:]]
         for one in inner:
             if one.tag.endswith("}substanceAdministration"):
                 self._under(medication(one, self.document), node)
@@ -224,7 +241,7 @@ class Body:
         panel, kept = apply("panel", node, document=self.document, kind="Observation")
         members = []
         for component in kept.get("component", ()):
-            for inner in component:
+            for inner in component[:]:
                 if inner.tag != _OBSERVATION:
                     self.document.unread(inner)
                     continue

@@ -7,10 +7,11 @@ an offset takes that of the header's effectiveTime, else that of the sender's co
 from typing import Any
 
 from mappers.cda.context import Document
-from mappers.cda.parse import Node
-from mappers.cda.paths import first
+from mappers.cda.node import Node
+from mappers.cda.paths import child, qualified
 from mappers.converters import compact_time
 
+_LOW, _HIGH, _CENTRE = qualified("low"), qualified("high"), qualified("center")
 _BAD = "This is no time as CDA writes it (YYYYMMDDHHMMSS and an offset such as -0500): the element is left out."
 _DECIDED = {
     "default": "A time without an offset took the offset of the document's own effectiveTime.",
@@ -50,10 +51,17 @@ def instant_of(node: Node, document: Document) -> str | None:
 
 def bounds(node: Node, document: Document) -> dict[str, str]:
     """IVL_TS -> Period: `start` and `end`, each only when it is a time; ordered, else a warning and only the start."""
-    low, high = first("low")(node), first("high")(node)
-    found = {"start": point(low, document) if low is not None else None}
-    found["end"] = point(high, document) if high is not None else None
-    period = {name: value for name, value in found.items() if value}
+    low = high = None
+    for one in node[:]:
+        if one.tag == _LOW and low is None:
+            low = one
+        elif one.tag == _HIGH and high is None:
+            high = one
+    period = {}
+    if low is not None and (found := point(low, document)):
+        period["start"] = found
+    if high is not None and (found := point(high, document)):
+        period["end"] = found
     if len(period) == 2 and period["end"][:10] < period["start"][:10][: len(period["end"][:10])]:
         document.warn("value", "The interval ends before it starts: its end is left out.")
         del period["end"]
@@ -62,19 +70,20 @@ def bounds(node: Node, document: Document) -> dict[str, str]:
 
 def time_of(node: Node, document: Document) -> tuple[str, Any] | None:
     """effectiveTime -> effective[x]: a single time, an instant written as an interval, or a Period."""
-    single = point(node, document) or _centre(node, document)
+    written = node.get("value")
+    single = (moment(written, document) if written else None) or _centre(node, document)
     if single:
         return "DateTime", single
     period = bounds(node, document)
     if not period:
         return None
-    if len(set(period.values())) == 1 and "start" in period:
+    if "start" in period and period.get("end", period["start"]) == period["start"]:
         return "DateTime", period["start"]
     return "Period", period
 
 
 def _centre(node: Node, document: Document) -> str | None:
-    centre = first("center")(node)
+    centre = child(node, _CENTRE) if len(node) else None
     return point(centre, document) if centre is not None else None
 
 

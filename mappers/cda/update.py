@@ -15,16 +15,20 @@ from mappers.cda.markup import (
     number,
     telecoms,
 )
-from mappers.cda.parse import Node
+from mappers.cda.node import Node
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One statement: what a person reads in the section's table, and the entry beside it. `key` is unique in it."""
+    """One statement: what a person reads in the section's table, and the entry beside it. `key` is unique in it.
+
+    `entry` is None for what C-CDA has no entry for. `asides` are texts that the entry refers to, in order.
+    """
 
     key: str
     cells: tuple[str, str, str]
-    entry: Node
+    entry: Node | None
+    asides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,14 @@ class Update:
 Builder = Callable[[Update], list[Line]]
 
 
-def anchor(loinc: str, line: Line) -> str:
+def anchor(loinc: str, key: str) -> str:
     """The ID of a line's row: `s8716-3-<key>`."""
-    return f"s{loinc}-{line.key}"
+    return f"s{loinc}-{key}"
+
+
+def aside(row: str, number: int) -> str:
+    """The ID of a text beside a row, counted from 1."""
+    return f"{row}.aside{number}"
 
 
 def categories(resource: Resource) -> set[str]:
@@ -87,7 +96,12 @@ def label(concept: Resource | None) -> str:
 
 def told(loinc: str, key: str) -> Node:
     """The reference of an entry to its row in the narrative."""
-    return element("text", element("reference", value=f"#s{loinc}-{key}"))
+    return pointing(anchor(loinc, key))
+
+
+def pointing(name: str) -> Node:
+    """text that refers to what stands in the narrative under this ID."""
+    return element("text", element("reference", value=f"#{name}"))
 
 
 def key_of(resource: Resource) -> str:
@@ -125,18 +139,33 @@ def author(update: Update, reference: str, when: str | None) -> Node:
     """author: the patient, a person or an organization, by reference; that it is not known, for any other."""
     who = update.find(reference)
     if who is not None and who["resourceType"] == "Patient":
-        ids: list[Node] = patient_ids(update)
-        role = element("assignedAuthor", *ids, code("code", "ONESELF", "2.16.840.1.113883.5.111"))
+        oneself = code("code", "ONESELF", "2.16.840.1.113883.5.111")
+        parts = [*patient_ids(update), oneself, *addresses(who), *telecoms(who), person("assignedPerson", who)]
     elif who is not None and who["resourceType"] == "Practitioner":
-        person = element("assignedPerson", *[name(one) for one in who.get("name", ())])
-        role = element("assignedAuthor", *identified(who, update), person)
+        parts = [*identified(who, update), person("assignedPerson", who)]
     elif who is not None:
         named = element("name", who.get("name", ""))
         represented = element("representedOrganization", *identifiers(who, update.base), named)
-        role = element("assignedAuthor", *identified(who, update), represented)
+        parts = [*identified(who, update), _software(), represented]
     else:
-        role = element("assignedAuthor", element("id", nullFlavor="UNK"))
-    return element("author", moment("time", when), role)
+        parts = [*unknown(), person("assignedPerson", {})]
+    return element("author", moment("time", when), element("assignedAuthor", *parts))
+
+
+def person(tag: str, who: Resource) -> Node:
+    """A person by name; that it is not known, for one without."""
+    return element(tag, *([name(one) for one in who.get("name", ())] or [element("name", nullFlavor="UNK")]))
+
+
+def unknown() -> list[Node]:
+    """id, addr and telecom of a role that nobody is known to have."""
+    return [element("id", nullFlavor="UNK"), *addresses({}), *telecoms({})]
+
+
+def _software() -> Node:
+    """What writes for an organization: C-CDA wants a person or a device as author."""
+    names = [element(tag, "access-facade") for tag in ("manufacturerModelName", "softwareName")]
+    return element("assignedAuthoringDevice", *names)
 
 
 def patient_ids(update: Update) -> list[Node]:

@@ -12,15 +12,16 @@ from mappers import engine
 from mappers.cda import dialect
 from mappers.cda.claims import claim
 from mappers.cda.context import Document, Resource
+from mappers.cda.node import Node
 from mappers.cda.observations import base, category, inherit_time, is_timed, loinc
-from mappers.cda.parse import Node
 from mappers.cda.paths import qualified
 from mappers.cda.results import span, unheld
 from profiles.canonical import BLOOD_PRESSURE, DIASTOLIC, LOINC, MM_HG, SYSTOLIC
 
 _OBSERVATION = qualified("observation")
-_PRESSURE = {"system": LOINC, "code": BLOOD_PRESSURE, "display": "Blood pressure panel with all children optional"}
-_PANEL = {"system": LOINC, "code": "85353-1"}
+_ALL = "Blood pressure panel with all children optional"
+_PRESSURE = {"coding": [{"system": LOINC, "code": BLOOD_PRESSURE, "display": _ALL}]}  # as all codes, not to be changed
+_PANEL = {"coding": [{"system": LOINC, "code": "85353-1"}]}
 _PARTS = (SYSTOLIC, DIASTOLIC)
 _SATURATION = ("59408-5", "2708-6")
 _OXYGEN = ("3150-0", "3151-8")  # inhaled oxygen: concentration, flow rate
@@ -68,7 +69,7 @@ def vitals(node: Node, document: Document) -> list[Reading]:
     if node.tag == _OBSERVATION:
         return _signs([node], None, document=document)[1]
     panel, kept = dialect.apply("panel", node, document=document, kind="Observation")
-    inner = [one for component in kept.get("component", ()) for one in component]
+    inner = [one for component in kept.get("component", ()) for one in component[:]]
     for one in inner:
         if one.tag != _OBSERVATION:
             document.unread(one)
@@ -99,6 +100,8 @@ def _signs(nodes: list[Node], panel: Resource | None, *, document: Document) -> 
             oxygen.append(Reading(resource, one))
         else:
             made.append(document.add(_profiled(resource, code), one))
+    if not pressures and not oxygen:
+        return made, []
     pairs, waiting = pair(pressures, document)
     return made + pairs + _oxygen(oxygen, document), waiting
 
@@ -107,7 +110,7 @@ def _panel(panel: Resource, node: Node, *, members: list[str], document: Documen
     """85353-1 with its members; a time of its own, else that of its members."""
     panel["status"] = "final"
     panel["category"] = [category("vital-signs")]
-    panel["code"] = {"coding": [_PANEL.copy()]}
+    panel["code"] = _PANEL
     panel["subject"] = document.subject
     panel["hasMember"] = [document.refer(one) for one in members]
     if not is_timed(panel):
@@ -125,9 +128,11 @@ def _profiled(resource: Resource, code: str | None) -> Resource:
     if code != sign.code:
         codings = resource["code"]["coding"]
         if all(one.get("code") != sign.code for one in codings):
-            codings.append({"system": LOINC, "code": sign.code, "display": sign.display})
+            own = {"system": LOINC, "code": sign.code, "display": sign.display}
+            resource["code"] = resource["code"] | {"coding": [*codings, own]}
     fits = "dataAbsentReason" in resource or resource.get("valueQuantity", {}).get("code") in sign.units
-    claim(resource, *([sign.profile] if fits else []), "us-core-vital-signs")
+    if not fits or claim(resource, sign.profile) is None:
+        claim(resource, "us-core-vital-signs")
     return resource
 
 
@@ -158,7 +163,7 @@ def _joined(upper: Reading, lower: Reading) -> Resource:
     both = (upper.resource, lower.resource)
     resource = {name: upper.resource[name] for name in _SHARED if name in upper.resource}
     resource["status"] = both[0]["status"] if both[0]["status"] == both[1]["status"] else "unknown"
-    resource["code"] = {"coding": [_PRESSURE.copy()]}
+    resource["code"] = _PRESSURE
     _gather(resource, both)
     resource["component"] = [_component(half) for half in both]
     fits = all(half.get("valueQuantity", {}).get("code") == MM_HG or "dataAbsentReason" in half for half in both)
@@ -171,7 +176,8 @@ def _gather(resource: Resource, parts: Iterable[Resource]) -> None:
     for name in ("identifier", "note"):
         found: list[Any] = []
         for part in parts:
-            found += [one for one in part.get(name, ()) if one not in found]
+            if name in part:
+                found += [one for one in part[name] if one not in found]
         if found:
             resource[name] = found
 
@@ -217,6 +223,7 @@ def _saturation(resource: Resource) -> None:
     """Both codes, as US Core asks; the profile only for a saturation in percent."""
     codings = resource["code"]["coding"]
     known = {one.get("code") for one in codings}
-    codings += [{"system": LOINC, "code": code} for code in _SATURATION if code not in known]
+    added = [{"system": LOINC, "code": code} for code in _SATURATION if code not in known]
+    resource["code"] = resource["code"] | {"coding": [*codings, *added]}
     fits = "dataAbsentReason" in resource or resource.get("valueQuantity", {}).get("code") == "%"
     claim(resource, *(["us-core-pulse-oximetry"] if fits else []), "us-core-vital-signs")

@@ -11,9 +11,10 @@ from typing import Any
 
 from lxml import etree
 
-from mappers.cda.markup import LOINC_OID, Resource, clean, code, element, template
-from mappers.cda.parse import Node, plain_lines
-from mappers.cda.update import Builder, Line, Update, anchor
+from mappers.cda.markup import LOINC_OID, Resource, clean, code, element, templates
+from mappers.cda.node import Node
+from mappers.cda.parse import plain_lines
+from mappers.cda.update import Builder, Line, Update, anchor, aside
 from mappers.cda.write_concerns import allergies, concerns, medications, problems
 from mappers.cda.write_header import head
 from mappers.cda.write_observations import outcomes, results, scales, vital_signs
@@ -96,7 +97,7 @@ def write(document: Resource, kind: Kind) -> bytes:
     """
     update = Update.of(document)
     form = _FORMS[kind]
-    root = head(update, loinc=kind, title=form.title, templates=(_ROOT_TEMPLATE, (form.template, "2015-08-01")))
+    root = head(update, loinc=kind, title=form.title, kinds=(_ROOT_TEMPLATE, (form.template, "2015-08-01")))
     body = element("structuredBody")
     for loinc in form.sections:
         made = _section(loinc, update, kind)
@@ -117,12 +118,13 @@ def _section(loinc: str, update: Update, kind: Kind) -> Node | None:
         return None
     known = bool(lines or told)
     section = element("section", nullFlavor=None if known or part.build is None else "NI")
-    section.append(template(part.template, part.extension))
+    section.extend(templates(part.template, part.extension))
     section.append(code("code", loinc, LOINC_OID, part.title))
     section.append(element("title", part.title))
     section.append(_narrative(loinc, lines, told or ([] if lines else [_NOTHING])))
     for line in lines:
-        section.append(element("entry", line.entry, typeCode="DRIV"))
+        if line.entry is not None:
+            section.append(element("entry", line.entry, typeCode="DRIV"))
     return section
 
 
@@ -131,9 +133,17 @@ def _narrative(loinc: str, lines: list[Line], told: list[str]) -> Node:
     text = element("text", *[element("paragraph", one) for one in told])
     if lines:
         head = element("tr", *[element("th", name) for name in ("What", "Value or text", "When")])
-        rows = [element("tr", *[element("td", cell) for cell in line.cells], ID=anchor(loinc, line)) for line in lines]
+        rows = [_row(loinc, line) for line in lines]
         text.append(element("table", element("thead", head), element("tbody", *rows), border="1"))
     return text
+
+
+def _row(loinc: str, line: Line) -> Node:
+    """A line's cells; what its entry says beside (dosage, notes) stands under the value, each with its own ID."""
+    cells = [element("td", cell) for cell in line.cells]
+    for number, words in enumerate(line.asides, start=1):
+        cells[1].extend([element("br"), element("content", words, ID=aside(anchor(loinc, line.key), number))])
+    return element("tr", *cells, ID=anchor(loinc, line.key))
 
 
 def _words(update: Update) -> list[str]:

@@ -17,10 +17,11 @@ from mappers.cda.markup import (
     quantity,
     span,
     template,
+    templates,
     unique,
 )
-from mappers.cda.parse import Node
-from mappers.cda.update import Line, Update, authored, key_of, label, told
+from mappers.cda.node import Node
+from mappers.cda.update import Line, Update, anchor, aside, authored, key_of, label, pointing, told
 
 _ACTS = "2.16.840.1.113883.5.6"
 
@@ -32,9 +33,9 @@ def _conditions(update: Update, *, act: str, dated: str, concern: tuple[str, str
         inner = _problem(update, one, loinc=loinc, key=key)
         active = _clinical(one) in ("active", "recurrence", "relapse")
         entry = element(
-            "act", template(act, dated), element("id", root=unique(update.base, "concern", str(one.get("id")))),
+            "act", *templates(act, dated), element("id", root=unique(update.base, "concern", str(one.get("id")))),
             code("code", *concern), element("statusCode", code="active" if active else "completed"),
-            span("effectiveTime", one.get("onsetDateTime")),
+            span("effectiveTime", one.get("onsetDateTime"), one.get("abatementDateTime"), ended=not active),
             element("entryRelationship", inner, typeCode=kind), classCode="ACT", moodCode="EVN",
         )  # fmt: skip
         lines.append(Line(key, (label(one.get("code")), _clinical(one), str(one.get("onsetDateTime", ""))), entry))
@@ -57,7 +58,7 @@ def _problem(update: Update, one: Resource, *, loinc: str, key: str) -> Node:
         stated = element("entryRelationship", observation, typeCode="REFR")
     refuted = any(part.get("code") == "refuted" for part in one.get("verificationStatus", {}).get("coding", ()))
     return element(
-        "observation", template("4.4"), template("4.4", "2015-08-01"), *identifiers(one, update.base),
+        "observation", *templates("4.4", "2015-08-01"), *identifiers(one, update.base),
         code("code", "55607006", SNOMED_OID, "Problem"), told(loinc, key), element("statusCode", code="completed"),
         span("effectiveTime", one.get("onsetDateTime"), one.get("abatementDateTime")),
         coded("value", one.get("code"), type_="CD"), stated,
@@ -86,17 +87,17 @@ def allergies(update: Update) -> list[Line]:
         substance = element("participant", element("participantRole", entity, classCode="MANU"), typeCode="CSM")
         active = _clinical(one) in ("active", "")
         inner = element(
-            "observation", template("4.7"), template("4.7", "2014-06-09"), *identifiers(one, update.base),
+            "observation", *templates("4.7", "2014-06-09"), *identifiers(one, update.base),
             code("code", "ASSERTION", "2.16.840.1.113883.5.4"), told("48765-2", key),
             element("statusCode", code="completed"), span("effectiveTime", one.get("onsetDateTime")),
             code("value", "419199007", SNOMED_OID, "Allergy to substance", type_="CD"), substance,
             classCode="OBS", moodCode="EVN",
         )  # fmt: skip
         entry = element(
-            "act", template("4.30"), template("4.30", "2015-08-01"),
+            "act", *templates("4.30", "2015-08-01"),
             element("id", root=unique(update.base, "concern", str(one.get("id")))), code("code", "CONC", _ACTS),
             element("statusCode", code="active" if active else "completed"),
-            span("effectiveTime", one.get("onsetDateTime")),
+            span("effectiveTime", one.get("onsetDateTime"), ended=not active),
             element("entryRelationship", inner, typeCode="SUBJ"), classCode="ACT", moodCode="EVN",
         )  # fmt: skip
         lines.append(Line(key, (label(one.get("code")), _clinical(one), str(one.get("onsetDateTime", ""))), entry))
@@ -104,41 +105,43 @@ def allergies(update: Update) -> list[Line]:
 
 
 def medications(update: Update) -> list[Line]:
-    """Medications section: medication activities 4.16."""
-    moods = {"plan": "INT", "order": "INT", "proposal": "PRP"}
+    """Medications section: medication activities 4.16, which a proposal is not."""
     states = {fhir: cda for cda, fhir in reversed(codes()["medication-status"].items())}
     lines = []
     for one in update.kind("MedicationRequest"):
+        if one.get("intent") == "proposal":
+            continue
         key = key_of(one)
         what = one.get("medicationCodeableConcept")
         dosage = leading(one.get("dosageInstruction"))
         material = element("manufacturedMaterial", coded("code", what))
-        kinds = (template("4.23"), template("4.23", "2014-06-09"))
+        kinds = templates("4.23", "2014-06-09")
         product = element("manufacturedProduct", *kinds, material, classCode="MANU")
         period = dosage.get("timing", {}).get("repeat", {}).get("boundsPeriod", {})
-        sig = element("entryRelationship", _sig(dosage["text"]), typeCode="COMP") if dosage.get("text") else None
-        mood = "EVN" if one.get("reportedBoolean") else moods.get(one.get("intent", ""), "INT")
+        words = (dosage["text"],) if dosage.get("text") else ()
+        sig = element("entryRelationship", _sig(anchor("10160-0", key)), typeCode="COMP") if words else None
         entry = element(
-            "substanceAdministration", template("4.16"), template("4.16", "2014-06-09"), *identifiers(one, update.base),
+            "substanceAdministration", *templates("4.16", "2014-06-09"), *identifiers(one, update.base),
             told("10160-0", key), element("statusCode", code=states.get(one.get("status", ""), "active")),
-            span("effectiveTime", period.get("start"), period.get("end")), *_dose(dosage),
+            span("effectiveTime", period.get("start"), period.get("end"), type_="IVL_TS"), *_dose(dosage),
             element("consumable", product), authored(update, one.get("requester"), one.get("authoredOn")), sig,
-            classCode="SBADM", moodCode=mood,
+            classCode="SBADM", moodCode="EVN" if one.get("reportedBoolean") else "INT",
         )  # fmt: skip
-        lines.append(Line(key, (label(what), str(dosage.get("text", "")), str(one.get("authoredOn", ""))), entry))
+        lines.append(Line(key, (label(what), str(one.get("status", "")), str(one.get("authoredOn", ""))), entry, words))
     return lines
 
 
-def _sig(text: str) -> Node:
+def _sig(row: str) -> Node:
+    """The dosage in words, 4.147: the first aside of the medication's row."""
     return element(
-        "substanceAdministration", template("4.147"), code("code", "76662-6", LOINC_OID), element("text", text),
+        "substanceAdministration", template("4.147"), code("code", "76662-6", LOINC_OID), pointing(aside(row, 1)),
         element("consumable", element("manufacturedProduct", element("manufacturedLabeledDrug", nullFlavor="NA"))),
         classCode="SBADM", moodCode="INT",
     )  # fmt: skip
 
 
 def _dose(dosage: Resource) -> list[Node]:
+    """routeCode and doseQuantity; the template wants a dose, if only to say that it is not known."""
     rates = leading(dosage.get("doseAndRate"))
     route = coded("routeCode", dosage["route"]) if "route" in dosage else None
-    dose = quantity("doseQuantity", rates["doseQuantity"]) if "doseQuantity" in rates else None
-    return nodes(route, dose)
+    return nodes(route, quantity("doseQuantity", rates.get("doseQuantity", {})))

@@ -22,25 +22,29 @@ from mappers.cda.markup import (
     span,
     telecoms,
     template,
+    templates,
     unique,
 )
-from mappers.cda.parse import HL7, Node
-from mappers.cda.update import Update, author, identified, patient_ids
+from mappers.cda.node import Node
+from mappers.cda.parse import HL7
+from mappers.cda.update import Update, author, identified, patient_ids, person, unknown
 from profiles.canonical import US_CORE_ETHNICITY, US_CORE_RACE
 
 _GENDER = {"male": ("M", "Male"), "female": ("F", "Female"), "other": ("UN", "Undifferentiated")}
 _GENDER_OID, _RACE_OID = "2.16.840.1.113883.5.1", "2.16.840.1.113883.6.238"
+_PROGRESS_NOTE, _REFERRAL_NOTE = "11506-3", "57133-1"
+_PROGRESS_EVENT = "2.16.840.1.113883.10.20.21.3.1"  # serviceEvent of a Progress Note; others may have it
 _RELATIONS = {"replaces": "RPLC", "appends": "APND", "transforms": "XFRM"}
 
 
-def head(update: Update, *, loinc: str, title: str, templates: Iterable[tuple[str, str]]) -> Node:
+def head(update: Update, *, loinc: str, title: str, kinds: Iterable[tuple[str, str]]) -> Node:
     """ClinicalDocument with everything but its component."""
     composition = update.composition
-    root: Node = etree.Element(f"{{{HL7}}}ClinicalDocument", nsmap=NAMESPACES)  # type: ignore[arg-type]
+    root: Node = etree.Element(f"{{{HL7}}}ClinicalDocument", nsmap=NAMESPACES)  # type: ignore[arg-type,assignment]
     for part in nodes(
         element("realmCode", code="US"),
         element("typeId", root="2.16.840.1.113883.1.3", extension="POCD_HD000040"),
-        [template(*one) for one in templates],
+        [made for one in kinds for made in templates(*one)],
         element("id", root=document_id(update.identifier)),
         code("code", loinc, LOINC_OID, title),
         element("title", composition.get("title") or title),
@@ -50,10 +54,10 @@ def head(update: Update, *, loinc: str, title: str, templates: Iterable[tuple[st
         _record_target(update),
         _author(update),
         _custodian(update),
-        _recipients(update),
+        _recipients(update, exactly_one=loinc == _REFERRAL_NOTE),
         _service(update),
         _related(composition),
-        _encounter() if loinc == "11506-3" else None,
+        _encounter(update) if loinc == _PROGRESS_NOTE else None,
     ):
         root.append(part)
     return root
@@ -67,7 +71,7 @@ def document_id(value: Resource) -> str:
 def _record_target(update: Update) -> Node:
     patient = update.patient
     gender = _GENDER.get(patient.get("gender", ""))
-    person = element("patient", *[name(one) for one in patient.get("name", ())])
+    about = element("patient", *[name(_parted(one)) for one in patient.get("name") or [{}]])
     for part in nodes(
         code("administrativeGenderCode", gender[0], _GENDER_OID, gender[1])
         if gender
@@ -76,9 +80,15 @@ def _record_target(update: Update) -> Node:
         _races(patient, US_CORE_RACE, "raceCode"),
         _races(patient, US_CORE_ETHNICITY, "ethnicGroupCode"),
     ):
-        person.append(part)
-    role = element("patientRole", *patient_ids(update), *addresses(patient), *telecoms(patient), person)
+        about.append(part)
+    role = element("patientRole", *patient_ids(update), *addresses(patient), *telecoms(patient), about)
     return element("recordTarget", role)
+
+
+def _parted(value: Resource) -> Resource:
+    """A patient's name has parts (others may be words alone): words without parts are told as the family name."""
+    bare = not any(value.get(part) for part in ("prefix", "given", "family", "suffix"))
+    return value | {"family": value["text"]} if bare and value.get("text") else value
 
 
 def _races(patient: Resource, url: str, tag: str) -> list[Node]:
@@ -108,15 +118,21 @@ def _custodian(update: Update) -> Node:
     return element("custodian", element("assignedCustodian", kept))
 
 
-def _recipients(update: Update) -> list[Node]:
-    """informationRecipient: the general practitioners, as far as the update knows them."""
+def _doctors(update: Update) -> list[Resource]:
+    """The general practitioners, as far as the update knows them."""
     found = [update.find(one.get("reference", "")) for one in update.patient.get("generalPractitioner", ())]
+    return [who for who in found if who is not None and who["resourceType"] == "Practitioner"]
+
+
+def _recipients(update: Update, *, exactly_one: bool) -> list[Node]:
+    """informationRecipient: the general practitioners. A Referral Note has one: the first, or that none is known."""
+    known = _doctors(update)
+    found = (known or [{}])[:1] if exactly_one else known
     made = []
-    for who in (one for one in found if one is not None and one["resourceType"] == "Practitioner"):
-        person = element("informationRecipient", *[name(one) for one in who.get("name", ())])
-        made.append(
-            element("informationRecipient", element("intendedRecipient", *identifiers(who, update.base), person))
-        )
+    for who in found:
+        ids = identified(who, update) if who else unknown()
+        recipient = element("intendedRecipient", *ids, person("informationRecipient", who))
+        made.append(element("informationRecipient", recipient))
     return made
 
 
@@ -132,23 +148,27 @@ def _related(composition: Resource) -> list[Node]:
 
 
 def _service(update: Update) -> Node:
-    """documentationOf: the care period, with the general practitioner as performer."""
+    """documentationOf: the care period, with the general practitioners as performers, or that none is known."""
     plan = next(iter(update.kind("CarePlan")), {})
     period = plan.get("period", {})
-    event = element("serviceEvent", span("effectiveTime", period.get("start"), period.get("end")), classCode="PCPR")
-    for reference in (one.get("reference", "") for one in update.patient.get("generalPractitioner", ())):
-        who = update.find(reference)
-        if who is not None and who["resourceType"] == "Practitioner":
-            person = element("assignedPerson", *[name(one) for one in who.get("name", ())])
-            entity = element("assignedEntity", *identified(who, update), person)
-            function = code("functionCode", "PCP", "2.16.840.1.113883.5.88", "Primary care provider")
-            event.append(element("performer", function, entity, typeCode="PRF"))
-    return element("documentationOf", event)
+    time = span("effectiveTime", period.get("start"), period.get("end"), ended=True)
+    performers = [_performer(who, update) for who in _doctors(update) or [{}]]
+    return element(
+        "documentationOf", element("serviceEvent", template(_PROGRESS_EVENT), time, *performers, classCode="PCPR")
+    )
 
 
-def _encounter() -> Node:
-    """A Progress Note needs an encounter; a care update has none, and says so."""
+def _performer(who: Resource, update: Update) -> Node:
+    known = bool(who)
+    function = code("functionCode", "PCP", "2.16.840.1.113883.5.88", "Primary care provider") if known else None
+    ids = identified(who, update) if known else unknown()
+    entity = element("assignedEntity", *ids, person("assignedPerson", who))
+    return element("performer", function, entity, typeCode="PRF")
+
+
+def _encounter(update: Update) -> Node:
+    """A Progress Note needs an encounter with a time; a care update has none, and says so with its own time."""
     place = element("location", element("healthCareFacility", element("id", nullFlavor="NA")))
-    times = element("effectiveTime", element("low", nullFlavor="NA"))
+    times = element("effectiveTime", moment("low", update.composition.get("date") or update.timestamp))
     encounter = element("encompassingEncounter", element("id", nullFlavor="NA"), times, place, nullFlavor="NA")
     return element("componentOf", encounter)

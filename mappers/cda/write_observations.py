@@ -4,6 +4,7 @@ Source: C-CDA R2.1, 4.26, 4.27, 4.1, 4.2, 4.69, 4.144, 4.110; C-CDA on FHIR 2.0.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mappers.cda.context import codes
 from mappers.cda.markup import (
@@ -14,17 +15,19 @@ from mappers.cda.markup import (
     effective,
     element,
     identifiers,
+    interval,
     leading,
     nodes,
     quantity,
     template,
+    templates,
     unique,
     valued,
 )
-from mappers.cda.parse import Node
-from mappers.cda.update import Line, Update, categories, key_of, label, spoken, told, when
-from mappers.cda.write_plans import comment, pointer
-from profiles.canonical import LOINC, UUID_SYSTEM
+from mappers.cda.node import Node
+from mappers.cda.update import Line, Update, anchor, categories, key_of, label, spoken, told, when
+from mappers.cda.write_plans import comments, noted, pointer
+from profiles.canonical import LOINC, UCUM, UNITY, UUID_SYSTEM
 
 
 def _components(resource: Resource) -> list[Resource]:
@@ -45,25 +48,24 @@ def _observation(
     update: Update,
     one: Resource,
     *,
-    templates: Iterable[Node],
+    kinds: Iterable[Node],
     loinc: str,
     key: str,
     relations: Iterable[Node] = (),
 ) -> Node:
     """One observation in mood EVN."""
-    notes = [comment(note) for note in one.get("note", ())]
     ranges = [_range(part) for part in one.get("referenceRange", ())]
     return element(
         "observation",
-        *templates,
+        *kinds,
         *identifiers(one, update.base),
         coded("code", one.get("code")),
         told(loinc, key),
         element("statusCode", code=_STATUS.get(one.get("status", ""), "completed")),
         effective(one),
-        valued(one),
+        _value(one),
         *[coded("interpretationCode", part) for part in one.get("interpretation", ())],
-        *notes,
+        *comments(noted(one), anchor(loinc, key)),
         *relations,
         *[part for part in ranges if part is not None],
         classCode="OBS",
@@ -71,54 +73,79 @@ def _observation(
     )
 
 
+def _value(one: Resource) -> Node:
+    """The value, which every template here wants: that there is none, for an Observation without."""
+    found = valued(one)
+    return element("value", type_="PQ", nullFlavor="NI") if found is None else found
+
+
 def _range(part: Resource) -> Node | None:
+    """referenceRange; of one in words alone the value, which the template wants, is not there."""
     bounds = [quantity(name, part[name]) for name in ("low", "high") if name in part]
     text = element("text", part["text"]) if part.get("text") else None
     if not bounds and text is None:
         return None
-    value = element("value", *bounds, type_="IVL_PQ") if bounds else None
+    value = element("value", *bounds, type_="IVL_PQ", nullFlavor=None if bounds else "NI")
     return element("referenceRange", element("observationRange", text, value))
 
 
-def _readings(update: Update, found: list[Resource], *, organizer: str, member: str, loinc: str) -> list[Line]:
-    """Each Observation as an organizer with its readings."""
-    lines = []
-    for one in found:
-        parts = _components(one)
-        key = key_of(one)
-        members = [
-            element("component", _observation(update, part, templates=_twice(member), loinc=loinc, key=key))
-            for part in parts
-        ]
-        single = spoken(parts[0])
-        text = single if len(parts) == 1 else ", ".join(f"{label(part.get('code'))} {spoken(part)}" for part in parts)
-        ids = [element("id", root=unique(update.base, "organizer", loinc, str(one.get("id"))))]
-        kind = (
-            code("code", "46680005", SNOMED_OID, "Vital signs") if loinc == "8716-3" else coded("code", one.get("code"))
-        )
-        entry = element(
-            "organizer", *_twice(organizer), *ids, kind, element("statusCode", code="completed"),
-            effective(one), *members, classCode="CLUSTER" if loinc == "8716-3" else "BATTERY", moodCode="EVN",
-        )  # fmt: skip
-        lines.append(Line(key, (label(one.get("code")), text, when(one)), entry))
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Battery:
+    """An organizer of readings: its templates and theirs, and the LOINC code of its section."""
+
+    organizer: tuple[str, str]
+    member: tuple[str, str]
+    loinc: str
 
 
-def _twice(root: str) -> list[Node]:
-    """Dated and undated, as R2.1 asks for receivers of R1.1."""
-    return [template(root), template(root, "2014-06-09" if root == "4.27" else "2015-08-01")]
+_VITALS = _Battery(("4.26", "2015-08-01"), ("4.27", "2014-06-09"), "8716-3")
+_RESULTS = _Battery(("4.1", "2015-08-01"), ("4.2", "2015-08-01"), "30954-2")
+
+
+def _battery(update: Update, one: Resource, form: _Battery) -> Line:
+    """An Observation as an organizer with its readings."""
+    parts, key, is_vital = _components(one), key_of(one), form is _VITALS
+    members = [
+        element("component", _observation(update, part, kinds=templates(*form.member), loinc=form.loinc, key=key))
+        for part in parts
+    ]
+    single = spoken(parts[0])
+    text = single if len(parts) == 1 else ", ".join(f"{label(part.get('code'))} {spoken(part)}" for part in parts)
+    kind = code("code", "46680005", SNOMED_OID, "Vital signs") if is_vital else coded("code", one.get("code"))
+    entry = element(
+        "organizer", *templates(*form.organizer),
+        element("id", root=unique(update.base, "organizer", form.loinc, str(one.get("id")))),
+        kind, element("statusCode", code="completed"), effective(one) if is_vital else interval(one), *members,
+        classCode="CLUSTER" if is_vital else "BATTERY", moodCode="EVN",
+    )  # fmt: skip
+    return Line(key, (label(one.get("code")), text, when(one)), entry, noted(one))
+
+
+def _is_measured(one: Resource) -> bool:
+    """Whether each reading is a number with a UCUM unit, which is all that a vital sign (4.27) may be."""
+    values = [part.get("valueQuantity", {}) for part in _components(one)]
+    return all(
+        "value" in value and "comparator" not in value and value.get("system") == UCUM and _is_unit(value.get("code"))
+        for value in values
+    )
+
+
+def _is_unit(ucum: str | None) -> bool:
+    """Whether CDA writes the number as a quantity: a bare number (unity) is an INT or REAL."""
+    return bool(ucum) and ucum != UNITY
 
 
 def vital_signs(update: Update) -> list[Line]:
     """Vital signs section: organizers 4.26; a blood pressure is its two readings."""
-    found = [one for one in update.in_category("vital-signs") if "hasMember" not in one]
-    return _readings(update, found, organizer="4.26", member="4.27", loinc="8716-3")
+    found = [one for one in update.in_category("vital-signs") if _is_measured(one)]
+    return [_battery(update, one, _VITALS) for one in found]
 
 
 def results(update: Update) -> list[Line]:
-    """Results section: organizers 4.1."""
-    found = update.in_category("laboratory")
-    return _readings(update, found, organizer="4.1", member="4.2", loinc="30954-2")
+    """Results section: organizers 4.1, and of the vital signs those that are no number with a UCUM unit."""
+    others = [one for one in update.in_category("vital-signs") if not _is_measured(one)]
+    found = [one for one in [*update.in_category("laboratory"), *others] if "hasMember" not in one]
+    return [_battery(update, one, _RESULTS) for one in {key_of(one): one for one in found}.values()]
 
 
 def scales(update: Update) -> list[Line]:
@@ -127,8 +154,8 @@ def scales(update: Update) -> list[Line]:
     lines = []
     for one in others:
         key = key_of(one)
-        entry = _observation(update, one, templates=[template("4.69")], loinc="10190-7", key=key)
-        lines.append(Line(key, (label(one.get("code")), spoken(one), when(one)), entry))
+        entry = _observation(update, one, kinds=[template("4.69")], loinc="10190-7", key=key)
+        lines.append(Line(key, (label(one.get("code")), spoken(one), when(one)), entry, noted(one)))
     return lines
 
 
@@ -154,7 +181,7 @@ def _outcome(update: Update, goal: Resource, one: Resource) -> Line:
     relations = nodes(pointer(identifiers(goal, update.base), "GEVL"), _progress(goal))
     stated = {name: value for name, value in reading.items() if name != "note"} | identity
     kinds = [template("4.144")]
-    entry = _observation(update, stated, templates=kinds, loinc="11383-7", key=key, relations=relations)
+    entry = _observation(update, stated, kinds=kinds, loinc="11383-7", key=key, relations=relations)
     return Line(key, (label(reading.get("code")), spoken(reading), when(one)), entry)
 
 

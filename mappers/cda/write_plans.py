@@ -15,11 +15,12 @@ from mappers.cda.markup import (
     moment,
     span,
     template,
+    templates,
     unique,
     valued,
 )
-from mappers.cda.parse import Node
-from mappers.cda.update import Line, Update, authored, key_of, label, told
+from mappers.cda.node import Node
+from mappers.cda.update import Line, Update, anchor, aside, authored, key_of, label, pointing, told
 
 _LIFECYCLE = {"completed": "completed", "cancelled": "cancelled", "on-hold": "suspended", "proposed": "held"}
 
@@ -33,13 +34,21 @@ def pointer(ids: list[Node], kind: str) -> Node:
     return element("entryRelationship", act, typeCode=kind)
 
 
-def comment(note: Resource) -> Node:
-    """A comment activity 4.64."""
-    act = element(
-        "act", template("4.64"), code("code", "48767-8", LOINC_OID), element("text", note.get("text", "")),
-        classCode="ACT", moodCode="EVN",
-    )  # fmt: skip
-    return element("entryRelationship", act, typeCode="SUBJ", inversionInd="true")
+def comments(notes: tuple[str, ...], row: str) -> list[Node]:
+    """Comment activities 4.64, whose words are the asides of a row of the narrative."""
+    made = []
+    for number in range(1, len(notes) + 1):
+        act = element(
+            "act", template("4.64"), code("code", "48767-8", LOINC_OID), pointing(aside(row, number)),
+            classCode="ACT", moodCode="EVN",
+        )  # fmt: skip
+        made.append(element("entryRelationship", act, typeCode="SUBJ", inversionInd="true"))
+    return made
+
+
+def noted(resource: Resource) -> tuple[str, ...]:
+    """The texts of a resource's notes."""
+    return tuple(note["text"] for note in resource.get("note", ()) if note.get("text"))
 
 
 def goals(update: Update) -> list[Line]:
@@ -62,61 +71,71 @@ def _goal(update: Update, goal: Resource) -> Line:
         valued(target, "detail"),
         authored(update, goal.get("expressedBy"), goal.get("startDate")),
         *[pointer(identifiers(one, update.base), "REFR") for one in addressed],
-        *[comment(note) for note in goal.get("note", ())],
+        *comments(noted(goal), anchor("61146-7", key)),
         classCode="OBS",
         moodCode="GOL",
     )
     due = f"due {target['dueDate']}" if target.get("dueDate") else ""
     text = " ".join(part for part in (label(described), due) if part)
-    return Line(key, (label(target.get("measure")) or "Goal", text, str(goal.get("startDate", ""))), entry)
-
-
-_STATES = {"completed": "completed", "revoked": "aborted", "on-hold": "suspended", "draft": "new"}
+    return Line(key, (label(target.get("measure")) or "Goal", text, str(goal.get("startDate", ""))), entry, noted(goal))
 
 
 _MOODS = {"plan": "INT", "order": "RQO", "proposal": "PRP"}
 
 
 def _planned(update: Update, one: Resource, *, loinc: str) -> Node:
-    """Planned act 4.39."""
+    """Planned act 4.39, which is active by its template."""
     period = one.get("occurrencePeriod") or {}
     single = moment("effectiveTime", one.get("occurrenceDateTime"))
     time = span("effectiveTime", period.get("start"), period.get("end")) if period else single
     return element(
-        "act", template("4.39"), template("4.39", "2014-06-09"), *identifiers(one, update.base),
+        "act", *templates("4.39", "2014-06-09"), *identifiers(one, update.base),
         coded("code", one.get("code")), told(loinc, key_of(one)),
-        element("statusCode", code=_STATES.get(one.get("status", ""), "active")), time,
+        element("statusCode", code="active"), time,
         authored(update, one.get("requester"), one.get("authoredOn")),
-        *[comment(note) for note in one.get("note", ())],
+        *comments(noted(one), anchor(loinc, key_of(one))),
         classCode="ACT", moodCode=_MOODS.get(one.get("intent", ""), "INT"),
     )  # fmt: skip
 
 
-def _line(one: Resource, entry: Node) -> Line:
-    return Line(
-        key_of(one), (label(one.get("code")), str(one.get("status", "")), str(one.get("authoredOn", ""))), entry
-    )
+def _line(one: Resource, entry: Node | None) -> Line:
+    """What is not active (completed, on hold, only a draft) is no planned act: it is told in words alone."""
+    cells = (label(one.get("code")), str(one.get("status", "")), str(one.get("authoredOn", "")))
+    return Line(key_of(one), cells, entry, noted(one))
+
+
+def _is_planned(one: Resource) -> bool:
+    return bool(one.get("status", "active") == "active")
 
 
 def plan(update: Update) -> list[Line]:
     """Plan of treatment section: planned acts."""
-    return [_line(one, _planned(update, one, loinc="18776-5")) for one in update.kind("ServiceRequest")]
+    found = update.kind("ServiceRequest")
+    return [_line(one, _planned(update, one, loinc="18776-5") if _is_planned(one) else None) for one in found]
 
 
 def interventions(update: Update) -> list[Line]:
-    """Interventions section: planned intervention acts 4.146 around the planned act, pointing at the goals."""
+    """Interventions section: planned acts, those that serve goals in planned intervention acts that point at them."""
     lines = []
     for one in update.kind("ServiceRequest"):
-        entry = element(
-            "act", template("4.146", "2015-08-01"),
-            element("id", root=unique(update.base, "intervention", str(one.get("id")))),
-            code("code", "362956003", SNOMED_OID, "Procedure / intervention"), element("statusCode", code="active"),
-            element("entryRelationship", _planned(update, one, loinc="62387-6"), typeCode="REFR"),
-            *[pointer(identifiers(goal, update.base), "RSON") for goal in update.kind("Goal") if _own(goal, one)],
-            classCode="ACT", moodCode="INT",
-        )  # fmt: skip
+        served = [goal for goal in update.kind("Goal") if _own(goal, one)]
+        entry = _planned(update, one, loinc="62387-6") if _is_planned(one) else None
+        if entry is not None and served:
+            entry = _intervention(update, one, entry, served)
         lines.append(_line(one, entry))
     return lines
+
+
+def _intervention(update: Update, one: Resource, planned: Node, served: list[Resource]) -> Node:
+    """Planned intervention act 4.146, which has to say for which goals."""
+    return element(
+        "act", *templates("4.146", "2015-08-01"),
+        element("id", root=unique(update.base, "intervention", str(one.get("id")))),
+        code("code", "362956003", SNOMED_OID, "Procedure / intervention"), element("statusCode", code="active"),
+        element("entryRelationship", planned, typeCode="REFR"),
+        *[pointer(identifiers(goal, update.base), "RSON") for goal in served],
+        classCode="ACT", moodCode="INT",
+    )  # fmt: skip
 
 
 def _own(goal: Resource, request: Resource) -> bool:

@@ -10,17 +10,20 @@ from typing import Any
 from mappers import instruments
 from mappers.conversion import Conversion, Source
 from mappers.converters import resource_id
+from mappers.fhir.contained import results_of
 from mappers.fhir.entries import Entry, entries_of
+from mappers.fhir.measures import is_part
 from mappers.fhir.references import Ids, identifier_of, literal, objects, referred, rewritten, text
 from mappers.fhir.subject import Subject, find, reference_of, with_literal_subject
 from profiles.canonical import US_CORE_PINNED, US_CORE_PROVENANCE_PARTICIPANT, UUID_SYSTEM
 from profiles.issue import Issue, Severity, error, warning
 
-__all__ = ["convert", "scored"]
+__all__ = ["convert", "opened", "scored"]
 
 Resource = dict[str, Any]
 Place = tuple[str, Resource]  # FHIRPath of a resource in what was posted, and the resource
 
+_FINISHED = ("completed", "amended")
 _TRANSMITTER = {"coding": [{"system": US_CORE_PROVENANCE_PARTICIPANT, "code": "transmitter"}]}
 
 
@@ -41,7 +44,8 @@ def convert(resource: Resource, source: Source, *, occurrence: int = 1) -> Conve
     posted ones (of a PUT the one in its URL), else, and for each POST of a transaction or batch, made from the
     identifier, else from the content. `entries` says which resource came of which entry. `meta.source` is set where
     the sender left it out: `urn:sha256:<of the bytes>#<FHIRPath>`. `control_id`: Bundle.identifier as `system|value`.
-    A response to an instrument of ACCESS gets its PCO score Observation, unless the Bundle holds that score.
+    A response to an instrument of ACCESS gets its PCO score Observation, unless the Bundle holds that score; the
+    Observations that a DiagnosticReport contains are kept beside it, too.
     `occurrence` tells the second of two equal entries of a batch, converted one by one, from the first.
     Raises: nothing. Several patients in one Bundle, or a subject nobody can find, are errors, with no resources.
     """
@@ -65,16 +69,18 @@ def convert(resource: Resource, source: Source, *, occurrence: int = 1) -> Conve
 
 def _finished(placed: list[Place], subject: Subject, rest: Conversion, *, source: Source) -> Conversion:
     settled = [(place, with_literal_subject(one, subject)) for place, one in placed]
-    kept = [_sourced(rewritten(one, subject.targets), place, source=source) for place, one in settled]
-    scores, remarks = _scores(kept)
-    kept += scores
+    read = [(place, rewritten(one, subject.targets)) for place, one in settled]
+    read += [(f"{place}.contained", result) for place, one in read for result in results_of(one)]
+    sourced = [(place, _sourced(one, place, source=source)) for place, one in read]
+    scores, remarks = _scores(sourced)
+    kept = [*(one for _, one in sourced), *scores]
     own = [one for one in kept if one["resourceType"] == "Patient"]
     others = [one for one in kept if one["resourceType"] != "Patient"]
     return replace(
         rest,
         patient=own[0] if own else subject.patient,
         resources=(*others, _provenance(kept, source)),
-        issues=(*rest.issues, *remarks),
+        issues=(*rest.issues, *remarks, *_halves(sourced)),
         meta={"patient": subject.reference} if subject.reference else {},
     )
 
@@ -85,7 +91,7 @@ def scored(response: Resource, source: Source) -> Conversion:
     Shape: nothing in `resources` for what is no instrument of ACCESS or has no score; `issues` are warnings about its
     answers (a total that they do not give, an item left out) and are there without a score too. Raises: nothing.
     """
-    scores, remarks = _scores([response])
+    scores, remarks = _scores([("QuestionnaireResponse", response)])
     if not scores:
         return Conversion(issues=tuple(remarks))
     told = _provenance(scores, source)
@@ -94,19 +100,49 @@ def scored(response: Resource, source: Source) -> Conversion:
     return Conversion(resources=(*scores, told), issues=tuple(remarks))
 
 
-def _scores(kept: list[Resource]) -> tuple[list[Resource], list[Issue]]:
-    """The PCO scores of the responses to instruments, and what their answers lack; a score that was sent is enough."""
-    sent = {(text(code.get("code")), text(one.get("effectiveDateTime"))) for one in kept for code in _codings(one)}
+def opened(report: Resource, source: Source) -> Conversion:
+    """The Observations inside a DiagnosticReport that came alone and has its id, with Provenance to it and its bytes.
+
+    Shape: nothing in `resources` for a report without contained Observations. Raises: nothing.
+    """
+    found = [_sourced(one, "DiagnosticReport.contained", source=source) for one in results_of(report)]
+    if not found:
+        return Conversion()
+    told = _provenance(found, source)
+    told["id"] = resource_id("Provenance", source.sha256, found[0]["id"])
+    told["entity"].append({"role": "source", "what": {"reference": literal(report)}})
+    return Conversion(resources=(*found, told))
+
+
+def _scores(kept: list[Place]) -> tuple[list[Resource], list[Issue]]:
+    """The PCO scores of the finished responses to instruments, and what their answers lack; a score that was sent is
+    enough."""
+    sent = {(text(code.get("code")), text(one.get("effectiveDateTime"))) for _, one in kept for code in _codings(one)}
     made: list[Resource] = []
     issues: list[Issue] = []
-    for response in kept:
-        if response["resourceType"] == "QuestionnaireResponse":
+    for place, response in kept:
+        if response["resourceType"] == "QuestionnaireResponse" and response.get("status") in _FINISHED:
             score, remarks = instruments.score_observation(response)
-            # An answer that can not be reported is kept as it was sent all the same: it is no error of the message.
-            issues += [replace(one, severity=Severity.WARNING) if one.is_error else one for one in remarks]
+            issues += [_remark(one, place) for one in remarks]
             if score and (score["code"]["coding"][0]["code"], score["effectiveDateTime"]) not in sent:
                 made.append(score)
     return made, issues
+
+
+def _remark(issue: Issue, place: str) -> Issue:
+    """With its place in the Bundle. What can not be reported is kept as it was sent: no error of the message."""
+    where = place + issue.location.removeprefix("QuestionnaireResponse")
+    return replace(issue, location=where, severity=Severity.WARNING if issue.is_error else issue.severity)
+
+
+def _halves(kept: list[Place]) -> list[Issue]:
+    """Systolic and diastolic values that stand alone: kept as sent, and nobody waits in vain for them in a report."""
+    why = "A systolic or diastolic value alone goes into no report to CMS: send both as components of one 85354-9."
+    return [
+        Issue(Severity.INFORMATION, "informational", f"{place}.code", why)
+        for place, one in kept
+        if one["resourceType"] == "Observation" and is_part(one)
+    ]
 
 
 def _codings(resource: Resource) -> Iterator[Resource]:

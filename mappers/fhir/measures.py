@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from mappers.engine import load
+from mappers.fhir import references
 from mappers.fhir.quantities import ucum_code, units
 from profiles.canonical import LOINC, OBSERVATION_CATEGORY, UCUM, US_CORE_PINNED
 from profiles.issue import Issue, Severity, error
@@ -75,10 +76,10 @@ def tables() -> Tables:
 
 def _synonyms(concept: object) -> Iterator[tuple[str, Synonym]]:
     """The arriving LOINC codes of one CodeableConcept that the table knows."""
-    codings = concept.get("coding", ()) if isinstance(concept, dict) else ()
+    codings = references.objects(concept.get("coding")) if isinstance(concept, dict) else []
     known = tables().synonyms
     for coding in codings:
-        if coding.get("system") == LOINC and coding.get("code") in known:
+        if coding.get("system") == LOINC and references.text(coding.get("code")) in known:
             yield coding["code"], known[coding["code"]]
 
 
@@ -94,6 +95,11 @@ def measure_of(observation: Resource) -> str | None:
         if measure is not None:
             return measure.name
     return None
+
+
+def is_part(observation: Resource) -> bool:
+    """Whether an Observation is one component of a measure by itself: a systolic pressure without its diastolic."""
+    return not tables().components.keys().isdisjoint(synonyms_of(observation.get("code")))
 
 
 def normalise(observation: Resource) -> tuple[Resource | None, list[Issue]]:

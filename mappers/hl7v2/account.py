@@ -4,17 +4,16 @@ Shape: kind `left` (a table row or the message rule says why), `bad` (read, but 
 issues), `unknown` (no table mentions it). Fields that only hold separators say nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import compress
-from operator import itemgetter
 
 from mappers.conversion import Unmapped
 from mappers.engine import Table
 from mappers.hl7v2.assemble import Assembly
-from mappers.hl7v2.compiled import TABLES, WIDTHS
-from mappers.hl7v2.parse import DEFAULT_WIDTH, Segment
+from mappers.hl7v2.compiled import TABLES
+from mappers.hl7v2.parse import Segment
 from mappers.hl7v2.rules import Rule, left_segments, rules
 
 _UNKNOWN = "no row of the mapping tables mentions this field"
@@ -40,6 +39,7 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
     "replaced": ("MRG",),
 }
 _BLANK = "^~& "
+_WIDEST = 200  # fields; what a longer segment holds is not kept in memory
 _NONE: frozenset[int] = frozenset()
 _EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3)}
 
@@ -48,26 +48,21 @@ _EXTRA_READS: Mapping[str, tuple[int, ...]] = {"order": (2, 3)}
 class Plan:
     """What the rule says of one segment: fields that reach a resource, fields left with reason, and all the others."""
 
-    rest: tuple[int, ...]  # fields that reach no resource
-    pick: Callable[[Segment], tuple[str, ...]]  # their texts
-    width: int  # fields from here on are not in the tables at all
-    single: frozenset[int]  # read, but only the first repetition
+    read: frozenset[int]  # fields that reach a resource; 0, the name, is none
+    single: frozenset[int]  # of them, those of which only the first repetition does
     left: Mapping[int, str]
     otherwise: tuple[str, str]  # kind, reason
 
     @classmethod
     def of(
         cls,
-        segment: str,
         read: frozenset[int],
         repeating: frozenset[int],
         left: Mapping[int, str],
         otherwise: tuple[str, str],
     ) -> "Plan":
         """A plan for a segment of which the fields in `read` reach a resource."""
-        width = WIDTHS.get(segment, DEFAULT_WIDTH)
-        rest = tuple(index for index in range(1, width) if index not in read)
-        return cls(rest, itemgetter(*rest, 0), width, read - repeating, left, otherwise)
+        return cls(read | {0}, read - repeating, left, otherwise)
 
 
 @cache
@@ -75,7 +70,7 @@ def _plans(name: str) -> Mapping[str, Plan]:
     rule: Rule = rules()[name]
     made = {segment: _plan(segment, step) for segment, step in rule.use.items()}
     for segment, reason in left_segments().items():
-        made.setdefault(segment, Plan.of(segment, _NONE, _NONE, {}, ("left", reason)))
+        made.setdefault(segment, Plan.of(_NONE, _NONE, {}, ("left", reason)))
     return made
 
 
@@ -84,7 +79,7 @@ def _plan(segment: str, step: str) -> Plan:
     read = frozenset(_index(path) for table in tables for path in table.reads) | set(_EXTRA_READS.get(step, ()))
     left = {_index(path): reason for table in tables for path, reason in table.left.items()}
     otherwise = ("unknown", _UNKNOWN) if tables else ("left", left_segments()[segment])
-    return Plan.of(segment, read, _repeating(tables), left, otherwise)
+    return Plan.of(read, _repeating(tables), left, otherwise)
 
 
 def _repeating(tables: list[Table]) -> frozenset[int]:
@@ -98,7 +93,7 @@ def _index(path: str) -> int:
     return int(path.partition("-")[2].partition(".")[0].rstrip("*"))
 
 
-_NO_PLAN = Plan.of("", _NONE, _NONE, {}, ("unknown", "no rule of this message mentions this segment"))
+_NO_PLAN = Plan.of(_NONE, _NONE, {}, ("unknown", "no rule of this message mentions this segment"))
 
 
 def account(assembly: Assembly) -> tuple[Unmapped, ...]:
@@ -121,15 +116,21 @@ def account(assembly: Assembly) -> tuple[Unmapped, ...]:
 
 
 def _of(fields: Segment, number: int, plan: Plan) -> tuple[Unmapped, ...]:
-    found = tuple(compress(plan.rest, plan.pick(fields)))
-    if len(fields) > plan.width:
-        found += tuple(range(plan.width, len(fields)))
+    sent = fields.sent
+    unread, entries = (_unread, _entries) if sent <= _WIDEST else (_unread.__wrapped__, _entries.__wrapped__)
+    found = unread(plan, tuple(compress(range(sent), fields)))
     for index in found:
         if fields[index][:1] in _BLANK:  # a field that may hold separators alone, which say nothing
             found = tuple(place for place in found if fields[place].strip("^~& "))
             break
     repeated = tuple(index for index in fields.whole if index in plan.single) if fields.whole else ()
-    return _entries(plan, fields[0], number, found, repeated) if found or repeated else ()
+    return entries(plan, fields[0], number, found, repeated) if found or repeated else ()
+
+
+@lru_cache(4096)
+def _unread(plan: Plan, held: tuple[int, ...]) -> tuple[int, ...]:
+    """Memoised: most segments of a name hold the same fields."""
+    return tuple(index for index in held if index not in plan.read)
 
 
 @lru_cache(4096)
@@ -146,7 +147,7 @@ def _entries(
 
 
 def _all(fields: Segment, number: int, kind: str, reason: str) -> list[Unmapped]:
-    held = compress(range(len(fields)), fields)
+    held = compress(range(fields.sent), fields)
     return [_entry(fields[0], number, index, kind, reason) for index in held if index and fields[index].strip("^~& ")]
 
 

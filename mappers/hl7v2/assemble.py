@@ -15,11 +15,12 @@ from mappers.hl7v2.documents import documents
 from mappers.hl7v2.observations import Group, finish, observe
 from mappers.hl7v2.parse import Segment
 from mappers.hl7v2.people import practitioner
-from mappers.hl7v2.questionnaires import instrument_of, respond
+from mappers.hl7v2.questionnaires import respond
 from mappers.hl7v2.reports import close_report, open_group
 from mappers.hl7v2.rules import Rule, left_segments, name_of, rules
 
 _NTE, _PD1, _PRD = TABLES["NTE"].apply, TABLES["PD1"].apply, TABLES["PRD"].apply
+_NO_REPORT = Segment([""])
 
 
 class Assembly:
@@ -56,10 +57,12 @@ class Assembly:
             self.context.error("structure", text, path="PID[2]")
             self.unused.update(dict.fromkeys(range(end, len(segments)), "belongs to a second patient"))
         self._walk(segments, end)
-        for name in set(self.rule.needs).difference(fields[0] for fields in segments[:end]):
+        for name in self.rule.needs:
+            if any(fields[0] == name for fields in segments[:end]):
+                continue
             text = f"The message has no {name} segment, without which it says nothing. Send it."
             self.context.error("structure", text, path=f"{name}[1]")
-        self._order_unused(Segment([""]), "no report follows that it could be of")
+        self._order_unused(_NO_REPORT, "no report follows that it could be of")
         self._close_group()
         self._close_document()
         return True
@@ -96,12 +99,14 @@ class Assembly:
         self.noted = None
 
     def _order(self, fields: Segment) -> None:
-        self._order_unused(Segment([""]), "no report follows that it could be of")
+        self._order_unused(_NO_REPORT, "no report follows that it could be of")
         self.ordered = (fields[2], fields[3], self.context.number)
 
     def _order_unused(self, report: Segment, reason: str) -> None:
         """What ORC says and nobody uses: OBR has its own number, or there is none."""
         *numbers, orc = self.ordered
+        if not orc:
+            return
         for index, number in enumerate(numbers, 2):
             if number and (not report[0] or report[index]):
                 self.context.left[f"ORC[{orc}]-{index}"] = reason
@@ -203,20 +208,18 @@ class Assembly:
             self.service_request.setdefault("performer", []).append(found)
 
     def _close_group(self) -> None:
-        group, self.group = self.group, Group()
-        if group.answers and instrument_of(group) is None:  # questions of a form that nobody named
-            group.findings = sorted((*group.findings, *group.answers), key=lambda finding: finding.number)
-            group.answers = []
-        findings = finish(group, self.context)
+        """Makes what the group holds; another follows, or the message ends."""
+        group = self.group
+        if group.report is None and not group.findings and not group.answers:
+            return
         if group.answers:
-            response = respond(group, self.context)
-            if response is not None:
-                self.resources.append(response)
+            self.resources.extend(respond(group, self.context))
+        findings = finish(group, self.context)
         report = close_report(group, findings, self.context)
         if report is not None:
             self.resources.append(report)
         self.resources.extend(finding.resource for finding in findings)
-        if any(finding.fields[2] == "ED" for finding in findings):
+        if "ED" in [finding.fields[2] for finding in findings]:
             self.resources.extend(documents(findings, self.context))
 
     def _close_document(self) -> None:

@@ -33,10 +33,12 @@ class MessageContext(Context):
         "default_offset",
         "time_zone",
         "zones",
+        "times",
         "parts",
         "subject",
         "people",
         "extra",
+        "results",
         "seen",
         "left",
     )
@@ -52,10 +54,14 @@ class MessageContext(Context):
         self.time_zone = source.time_zone
         self.default_offset = _offset_of(header[7])
         self.zones: set[str] = set()
+        self.times: dict[str, str] = {}  # as written -> as FHIR writes it
         self.parts = {"MSH-3": self.sender[0], "MSH-4": self.sender[1], "MSH-10": self.control_id}  # of identities
         self.subject: dict[str, str] = {}
         self.people: dict[tuple[str, str], dict[str, Any] | None] = {}  # raw field -> reference
         self.extra: dict[str, Resource] = {}  # id -> Practitioner or Organization
+        self.results: dict[
+            str, dict[str, str]
+        ] = {}  # what a report refers to -> the reference, which Provenance shares
         self.seen: dict[str, int] = {}  # identity -> how often it came in this message
         self.left: dict[str, str] = {}  # location of a field that a row would read, and why it was not used here
 

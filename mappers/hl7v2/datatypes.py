@@ -71,8 +71,14 @@ def whole_number(value: str, context: MessageContext) -> int | None:
 # --- times ---------------------------------------------------------------------------------------------------------
 def date_time(value: str, context: MessageContext) -> str | None:
     """DTM or TS as dateTime, in the precision of the source."""
+    known = context.times.get(value)
+    if known is not None:
+        return known
     stamp = context.time(value.partition("^")[0])
-    return stamp.text if stamp else None
+    if stamp is None:
+        return None
+    context.times[value] = stamp.text
+    return stamp.text
 
 
 def date_only(value: str, context: MessageContext) -> str | None:
@@ -148,19 +154,21 @@ def codeable_concept(value: str, context: MessageContext) -> dict[str, Any] | No
 
 
 @lru_cache(8192)
-def _whole(raw: str) -> dict[str, Any] | None:
-    codings, words, _ = _read_coded(raw)
+def _whole(raw: str) -> tuple[dict[str, Any] | None, bool]:
+    codings, words, odd = _read_coded(raw)
     made: dict[str, Any] = {"coding": list(codings)} if codings else {}
     if words:
         made["text"] = words
-    return made or None
+    return made or None, odd
 
 
 def shared_concept(value: str, context: MessageContext) -> dict[str, Any] | None:
     """As `codeable_concept`, one object for all that say the same: for elements that no other row writes into."""
-    if len(value) > _MEMO_LIMIT or coded(value)[2]:
-        return codeable_concept(value, context)
-    return _whole(value)
+    if len(value) <= _MEMO_LIMIT:
+        known, odd = _whole(value)
+        if not odd:
+            return known
+    return codeable_concept(value, context)
 
 
 def coding(value: str, context: MessageContext) -> dict[str, Any] | None:
@@ -254,25 +262,19 @@ def demographic(url: str, top: frozenset[str]) -> Converter:
     """PID-10 and PID-22 with all repetitions as us-core-race and us-core-ethnicity; other codings give text alone."""
 
     @lru_cache(1024)
-    def read(value: str) -> tuple[str, tuple[tuple[str, dict[str, str]], ...]]:
-        parts: list[tuple[str, dict[str, str]]] = []
+    def read(value: str) -> dict[str, Any] | None:
+        parts: list[dict[str, Any]] = []
         words: list[str] = []
         for repetition in repetitions(value):
             own, display, name = (unescape(part).strip() for part in components(repetition)[:3])
             words.append(display or own)
             if own and name in _RACE_SYSTEMS and _is_cdc(own):
                 made = {"system": canonical.CDC_RACE, "code": own, **({"display": display} if display else {})}
-                parts.append(("ombCategory" if own in top else "detailed", made))
-        return ", ".join(filter(None, words)), tuple(parts)
+                parts.append({"url": "ombCategory" if own in top else "detailed", "valueCoding": made})
+        named = ", ".join(filter(None, words))
+        return {"url": url, "extension": [*parts, {"url": "text", "valueString": named}]} if named else None
 
-    def convert(value: str, _context: MessageContext) -> dict[str, Any] | None:
-        named, parts = read(value) if len(value) <= _MEMO_LIMIT else read.__wrapped__(value)
-        if not named:
-            return None
-        made = [{"url": part, "valueCoding": coding.copy()} for part, coding in parts]
-        return {"url": url, "extension": [*made, {"url": "text", "valueString": named}]}
-
-    return convert
+    return lambda value, _context: read(value) if len(value) <= _MEMO_LIMIT else read.__wrapped__(value)
 
 
 def _is_cdc(value: str) -> bool:

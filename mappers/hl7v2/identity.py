@@ -29,11 +29,16 @@ def identify(resource_type: str, values: dict[str, str], context: MessageContext
     """
     known = context.parts | values
     for needs, pick, shared in _ROWS[resource_type]:
-        if not needs or any(map(values.get, needs)):
-            parts = pick(known)
-            made = resource_id(resource_type, *parts)
-            if shared:
-                return made
-            context.seen[made] = count = context.seen.get(made, -1) + 1
-            return made if not count else resource_id(resource_type, *parts, str(count))
+        for need in needs:
+            if values.get(need):
+                break
+        else:
+            if needs:
+                continue
+        parts = pick(known)
+        made = resource_id(resource_type, *parts)
+        if shared:
+            return made
+        context.seen[made] = count = context.seen.get(made, -1) + 1
+        return made if not count else resource_id(resource_type, *parts, str(count))
     raise KeyError(resource_type)  # the last row of each has no `needs`: a bug of the table

@@ -1,16 +1,17 @@
 """What an OBX is, by its code: category, profile, units; half of a blood pressure; an item of a questionnaire.
 
-Source: tables/observations.toml and tables/instruments.toml; every claim is checked against the finished resource.
+Source: tables/observations.toml and mappers/instruments; every claim is checked against the finished resource.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
 from mappers.conversion import Resource
 from mappers.engine import load
 from mappers.hl7v2.datatypes import coded
+from mappers.instruments import catalogue
 from profiles import canonical
 
 _PACKAGE = "mappers.hl7v2"
@@ -28,19 +29,7 @@ class Kind:
     units: frozenset[str] = frozenset()
     half: str | None = None  # systolic, diastolic
     panel: bool = False  # 85354-9 itself
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """A questionnaire whose items arrive as OBX. Items and total are LOINC codes. `summed`: the total is their sum."""
-
-    name: str
-    panel: str
-    questionnaire: str
-    items: tuple[str, ...]
-    unscored: tuple[str, ...]
-    total: str
-    summed: bool = True
+    item: str | None = None  # what an item of a questionnaire is called
 
 
 def _pinned(name: str | None) -> str | None:
@@ -87,36 +76,22 @@ def kind_of(raw: str) -> Kind:
     key = "|".join(f"{each.get('system', '')}#{each['code']}" for each in codings[:1]) or raw
     loinc = next((each["code"] for each in codings if each.get("system") == canonical.LOINC), None)
     if loinc is None:
-        return Kind(key)
-    known = _by_loinc().get(loinc)
+        return Kind(key, item=next((each["code"] for each in codings if each["code"] in items()), None))
+    known, item = _by_loinc().get(loinc), loinc if loinc in items() else None
     if known is not None:
-        return Kind(key, loinc, known.category, known.profile, known.parent, known.units, known.half, known.panel)
+        return replace(known, key=key, loinc=loinc, item=item)
     names = [each.get("display", "") for each in codings]
     if any(phrase in name for name in names for phrase in _facts()["laboratory"]["specimens"]):
         return Kind(key, loinc, "laboratory", LABORATORY)
-    return Kind(key, loinc)
-
-
-@cache
-def instruments() -> Mapping[str, Instrument]:
-    """The questionnaires by name."""
-    rows = load(_PACKAGE, "tables/instruments.toml")["instrument"]
-    return {
-        row["name"]: Instrument(**{**row, "items": tuple(row["items"]), "unscored": tuple(row["unscored"])})
-        for row in rows
-    }
-
-
-@cache
-def ordinals() -> Mapping[str, int]:
-    """What each answer code counts."""
-    return dict(load(_PACKAGE, "tables/instruments.toml")["ordinals"])
+    return Kind(key, loinc, item=item)
 
 
 @cache
 def items() -> frozenset[str]:
-    """The LOINC codes of all questionnaires' items, totals not among them."""
-    return frozenset(code for each in instruments().values() for code in (*each.items, *each.unscored))
+    """What the items of questionnaires are called: LOINC codes, and CMS's linkIds; totals are not among them."""
+    known = catalogue().values()
+    names = {name for one in known for item in one.items for name in (item.link, item.code) if name}
+    return frozenset(names.union(*(one.beside for one in known)))
 
 
 @lru_cache(4096)
@@ -137,6 +112,8 @@ def claim(resource: Resource, kind: Kind) -> str | None:
     if value is None and _ANSWERS.isdisjoint(resource):
         return None
     when = resource.get("effectiveDateTime", "")
+    if kind.category == "laboratory":
+        return kind.profile if len(when) >= 10 or not when else None
     timed = len(when) >= 10 or "effectivePeriod" in resource
     if kind.units:
         fits = value is not None and value.get("code") in kind.units and "unit" in value
@@ -145,6 +122,4 @@ def claim(resource: Resource, kind: Kind) -> str | None:
         return kind.parent if timed else None
     if kind.category == "survey":
         return kind.profile if value is not None and timed else kind.parent if len(when) >= 10 or not when else None
-    if kind.category == "vital-signs":
-        return kind.profile if timed else None
-    return kind.profile if len(when) >= 10 or not when else None
+    return kind.profile if timed else None

@@ -14,11 +14,11 @@ from mappers.hl7v2.context import MessageContext
 from mappers.hl7v2.datatypes import lines
 from mappers.hl7v2.dialect import repetitions
 from mappers.hl7v2.identity import identify
-from mappers.hl7v2.kinds import LABORATORY, VALUES, Kind, claim, items, kind_of
+from mappers.hl7v2.kinds import LABORATORY, VALUES, Kind, claim, kind_of
 from mappers.hl7v2.parse import Segment
 from profiles import canonical
 
-_OBX, _VALUE = TABLES["OBX"].apply, TABLES["value"].apply
+_OBX, _VALUE = TABLES["OBX"], TABLES["value"]
 _OF_VALUE, _OF_CODE = (2, 6), (2, 6, 7, 8, 11, 14, 16, 17, 20, 21, 23)  # fields that say nothing without OBX-5, OBX-3
 _TEXT_TYPES = frozenset({"TX", "FT", "ST"})
 _HALF_OF = {"systolic": ("8480-6", "Systolic blood pressure"), "diastolic": ("8462-4", "Diastolic blood pressure")}
@@ -63,8 +63,12 @@ def observe(fields: Segment, group: Group, context: MessageContext) -> Resource 
     kind = kind_of(fields[3])
     if kind.panel and not fields[5]:
         return None
-    resource: Resource = {"resourceType": "Observation", "id": "", "meta": {"source": context.place()}}
-    _OBX(fields, resource, context)
+    resource: Resource = {
+        "resourceType": "Observation",
+        "id": "",
+        "meta": {"source": f"{context.urn}OBX/{context.number}"},
+    }
+    _OBX.run(fields, resource, context)
     if "code" not in resource:
         context.error(
             "required", "OBX-3 holds no code, so the value can not be read. Send the observation's code.", path="OBX-3"
@@ -77,7 +81,7 @@ def observe(fields: Segment, group: Group, context: MessageContext) -> Resource 
         resource["status"] = _status(fields, group, context)
     _value(fields, resource, context)
     finding = Finding(resource, kind, fields, context.number)
-    if kind.loinc in items():
+    if kind.item is not None:
         group.answers.append(finding)
         return resource
     group.findings.append(finding)
@@ -119,17 +123,13 @@ def _value(fields: Segment, resource: Resource, context: MessageContext) -> None
         if 5 in fields.whole and fields[2] not in _TEXT_TYPES and len(repetitions(fields.whole[5])) > 1:
             _components(fields, resource, context)
         else:
-            _VALUE(fields, resource, context)
+            _VALUE.run(fields, resource, context)
     else:
         _leave(fields, _OF_VALUE, "there is no value to say it of: OBX-5 is empty", context)
-    if _has_value(resource):
+    if "valueQuantity" in resource or not _BODIES.isdisjoint(resource):
         return
     reason = "error" if written else _ABSENT.get(fields[11], "unknown")
     resource["dataAbsentReason"] = concept(canonical.DATA_ABSENT_REASON, reason)
-
-
-def _has_value(resource: Resource) -> bool:
-    return "valueQuantity" in resource or not _BODIES.isdisjoint(resource)
 
 
 def _components(fields: Segment, resource: Resource, context: MessageContext) -> None:
@@ -137,7 +137,7 @@ def _components(fields: Segment, resource: Resource, context: MessageContext) ->
     made: list[dict[str, Any]] = []
     for value in repetitions(fields.whole[5]):
         part: dict[str, Any] = {"code": resource["code"]}
-        _VALUE(fields.replaced(5, value), part, context)
+        _VALUE.run(fields.replaced(5, value), part, context)
         if len(part) > 1:
             made.append(part)
     if made:
@@ -146,7 +146,8 @@ def _components(fields: Segment, resource: Resource, context: MessageContext) ->
 
 def finish(group: Group, context: MessageContext) -> list[Finding]:
     """Pairs, names and profiles the observations of a group. The order is that of the message."""
-    findings = _paired(group, context) if any(each.kind.half for each in group.findings) else group.findings
+    halves = [each for each in group.findings if each.kind.half]
+    findings = _paired(group, context) if halves else group.findings
     for finding in findings:
         resource, kind = finding.resource, finding.kind
         if kind.category is None and group.laboratory:

@@ -8,7 +8,7 @@ Source: HL7 v2.9 chapter 2 (encoding rules, escape sequences), chapter 2C table 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -40,26 +40,20 @@ _NOTHING: dict[int, str] = {}
 class Segment(list[str]):
     """A segment's fields (or a field's components), each cut to its first repetition (or first subcomponent).
 
-    `whole` holds, by index, the full text of those that were cut; for most segments it is the one empty dict.
+    `whole` holds, by index, the full text of those that were cut; for most segments it is the one empty dict. `sent` is
+    how many there were before they were filled up with empty ones.
     """
 
-    __slots__ = ("whole",)
+    __slots__ = ("sent", "whole")
+    sent: int
     whole: dict[int, str]
 
-    def settle(self, width: int, text: str, divider: str) -> None:
-        """Empties nulls, cuts at the divider, fills up to the width. `text` is what was split into the fields."""
-        if NULL in text:
-            self[:] = ["" if value == NULL else value for value in self]
-        if divider in text:
-            self.whole = {index: value for index, value in enumerate(self) if divider in value}
-            for index, value in self.whole.items():
-                first = value.partition(divider)[0]
-                self[index] = "" if first == NULL else first
-        else:
-            self.whole = _NOTHING
-        missing = width - len(self)
-        if missing > 0:
-            self += _EMPTY[missing]
+    def cut(self, divider: str) -> None:
+        """Cuts each at the divider; what was cut stands in `whole`."""
+        self.whole = {index: value for index, value in enumerate(self) if divider in value}
+        for index, value in self.whole.items():
+            first = value.partition(divider)[0]
+            self[index] = "" if first == NULL else first
 
     def full(self, index: int) -> str:
         """The full text of one field."""
@@ -69,11 +63,34 @@ class Segment(list[str]):
         """The same with one field replaced by a value without repetitions."""
         made = Segment(self)
         made[index] = value
+        made.sent = len(made)
         made.whole = {place: text for place, text in self.whole.items() if place != index}
         return made
 
 
 _EMPTY = [[""] * count for count in range(64)]
+
+
+def splitter(divider: str, inner: str, width: int = DEFAULT_WIDTH) -> Callable[..., Segment]:
+    """The function that splits a text at the divider, and fills up to a width; `inner` divides what is between."""
+
+    def split(text: str, width: int = width) -> Segment:
+        made = Segment(text.split(divider))
+        if NULL in text:
+            made[:] = ["" if value == NULL else value for value in made]
+        if inner in text:
+            made.cut(inner)
+        else:
+            made.whole = _NOTHING
+        made.sent = sent = len(made)
+        if sent < width:
+            made += _EMPTY[width - sent]
+        return made
+
+    return split
+
+
+_fields = splitter("|", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +120,13 @@ def parse(data: bytes, widths: Mapping[str, int]) -> Message | Issue:
         return problem
     issues: list[Issue] = []
     text = _decode(_printable(data, issues), issues)
+    del data  # a message may be one document nearly: no more copies of it at once than are needed
     separators = _separators(text)
     if separators != STANDARD:
         text = _standardize(text, separators)
-    return Message(_segments(text, widths, issues), separators, issues)
+    lines = _lines(text)
+    del text
+    return Message(_segments(lines, widths, issues), separators, issues)
 
 
 def _fatal(location: str, text: str) -> Issue:
@@ -197,42 +217,50 @@ def _standardize(text: str, separators: str) -> str:
     return f"MSH|{_LETTERS}" + re.sub(pattern, rewrite, text[start:])
 
 
-def _segments(text: str, widths: Mapping[str, int], issues: list[Issue]) -> list[Segment]:
-    """The segments. CR ends one; if there is no CR at all, LF does. A line that is no segment continues the last."""
-    heads: list[str] = []
-    tails: dict[int, list[str]] = {}
-    for line in _lines(text):
-        if line[3:4] == "|" or len(line) == 3:
-            heads.append(line)
-        elif line and heads and not line.isspace():
-            tails.setdefault(len(heads) - 1, []).append(line)
+def _segments(lines: list[str], widths: Mapping[str, int], issues: list[Issue]) -> list[Segment]:
+    """The segments. A line that is no segment continues the last."""
+    heads = [line for line in lines if line[3:4] == "|" or len(line) == 3]
+    tails = _tails(lines) if len(heads) < len(lines) else {}
     if tails:
         words = "Lines without a segment name were taken as part of the field before them. Escape line ends in fields."
         issues.append(warning("structure", f"{heads[min(tails)][:3]} (segment {min(tails) + 1})", words))
-        for index, lines in tails.items():
-            heads[index] = "\n".join([heads[index], *lines])
-    segments = [_segment(head, widths) for head in heads]
+        for index, more in tails.items():
+            heads[index] = "\n".join([heads[index], *more])
+    segments = [
+        _fields(head, widths.get(head[:3], DEFAULT_WIDTH)) if head[:3] != "MSH" else _header(head, widths)
+        for head in heads
+    ]
     if len(segments) > MAX_SEGMENTS:
         issues.append(_fatal("MSH[1]", f"The message has more than {MAX_SEGMENTS} segments. Split it."))
         del segments[1:]
     return segments
 
 
+def _tails(lines: list[str]) -> dict[int, list[str]]:
+    """By the index of a segment, the lines after it that are none."""
+    tails: dict[int, list[str]] = {}
+    last = -1
+    for line in lines:
+        if line[3:4] == "|" or len(line) == 3:
+            last += 1
+        elif line and last >= 0 and not line.isspace():
+            tails.setdefault(last, []).append(line)
+    return tails
+
+
 def _lines(text: str) -> list[str]:
+    """CR ends a segment; if there is no CR at all, LF does."""
     if "\r" not in text:
         return text.split("\n")
     lines = text.split("\r")
     return [line.strip("\n") for line in lines] if "\n" in text else lines
 
 
-def _segment(line: str, widths: Mapping[str, int]) -> Segment:
-    fields = Segment(line.split("|"))
-    name = fields[0]
-    if name == "MSH":
-        fields[1:2] = ["|", ""]  # the separators are no content, and would be taken for repetitions and nulls
-        line = line[9:]
-    fields.settle(widths.get(name, DEFAULT_WIDTH), line, "~")
-    return fields
+def _header(line: str, widths: Mapping[str, int]) -> Segment:
+    """MSH: the separators are no content, and would be taken for repetitions and nulls."""
+    made: Segment = _fields(f"MSH|||{line[4:].partition('|')[2]}", widths.get("MSH", DEFAULT_WIDTH))
+    made[1] = "|"
+    return made
 
 
 def unescape(text: str) -> str:

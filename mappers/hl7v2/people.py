@@ -14,6 +14,7 @@ from profiles import canonical
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _PRACTITIONER = canonical.US_CORE_PINNED("us-core-practitioner")
 REMEMBERED, LONGEST = 2048, 300  # clinicians and laboratories, and characters of a field that names one
+# `finish` makes a resource of a body, which is one object for all messages that say it: it is never changed.
 Finish = Callable[[dict[str, Any], MessageContext], Resource | None]
 
 
@@ -27,14 +28,13 @@ def referring(datatype: str, build: Converter, finish: Finish) -> Converter:
     def body_of(value: str, context: MessageContext) -> dict[str, Any] | None:
         known = bodies.get(value)
         if known is not None:
-            own: dict[str, Any] = _copy(known)
-            return own
+            return known
         issues = len(context.issues)
         body: dict[str, Any] | None = build(value, context)
         if body and len(context.issues) == issues and len(value) <= LONGEST:
             if len(bodies) >= REMEMBERED:
                 bodies.clear()
-            bodies[value] = _copy(body)
+            bodies[value] = body
         return body
 
     def convert(value: str, context: MessageContext) -> dict[str, Any] | None:
@@ -48,20 +48,13 @@ def referring(datatype: str, build: Converter, finish: Finish) -> Converter:
     return convert
 
 
-def _copy(value: Any) -> Any:
-    """JSON of one's own."""
-    if value.__class__ is dict:
-        return {key: _copy(part) for key, part in value.items()}
-    return [_copy(part) for part in value] if value.__class__ is list else value
-
-
 def practitioner(body: dict[str, Any], context: MessageContext) -> Resource | None:
     """A Practitioner with id, and US Core's claim where its rules hold. Neither name nor identifier: none."""
     identifiers = [each for each in body.get("identifier", ()) if each.get("value")]
     if not identifiers and not body.get("name"):
         return None
     if not identifiers:
-        body.pop("identifier", None)
+        body = _without_identifier(body)
     first = identifiers[0] if identifiers else {}
     made: Resource = {
         "resourceType": "Practitioner",
@@ -72,6 +65,10 @@ def practitioner(body: dict[str, Any], context: MessageContext) -> Resource | No
     if _meets_us_core(identifiers, body):
         made["meta"]["profile"] = [_PRACTITIONER]
     return made
+
+
+def _without_identifier(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: part for key, part in body.items() if key != "identifier"}
 
 
 def _meets_us_core(identifiers: list[dict[str, Any]], body: dict[str, Any]) -> bool:
@@ -87,7 +84,7 @@ def organization(body: dict[str, Any], context: MessageContext) -> Resource:
     """An Organization with id. US Core wants `active`, which the message does not say: no claim."""
     identifiers = [each for each in body.get("identifier", ()) if each.get("value")]
     if not identifiers:
-        body.pop("identifier", None)
+        body = _without_identifier(body)
     first = identifiers[0] if identifiers else {}
     logical_id = _id("Organization", first, body, context)
     return {"resourceType": "Organization", "id": logical_id, "meta": {"source": context.place()}, **body}

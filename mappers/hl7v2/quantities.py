@@ -42,6 +42,7 @@ def quantity(number: Decimal, raw_unit: str, comparator: str = "") -> dict[str, 
     return {"value": number, "comparator": comparator, **units} if comparator else {"value": number, **units}
 
 
+_SHORT = 300  # characters; a longer range is prose and is not kept in memory
 _COMPARATORS = ("<=", ">=", "<", ">")
 
 
@@ -52,10 +53,11 @@ def _warn_unit(context: MessageContext) -> None:
 def nm(value: str, context: MessageContext, raw_unit: str) -> tuple[str, Any] | None:
     """NM as Quantity. `<15`, which NM does not allow, keeps its comparator, with a warning; other text is no number."""
     number = decimal(value)
-    if raw_unit and "code" not in unit(raw_unit):
+    units = unit(raw_unit) if raw_unit else {}
+    if raw_unit and "code" not in units:
         _warn_unit(context)
     if number is not None:
-        return "Quantity", quantity(number, raw_unit)
+        return "Quantity", {"value": number, **units}
     stripped = unescape(value).strip()
     for comparator in _COMPARATORS:
         if stripped.startswith(comparator):
@@ -106,15 +108,17 @@ def untyped(value: str, context: MessageContext, raw_unit: str) -> tuple[str, An
 
 
 @lru_cache(4096)
-def _closed_range(written: str) -> tuple[str, tuple[Decimal, Decimal] | None]:
-    """The words of a range, and its two ends if it has them; no words if it holds brackets and blanks only."""
-    words = written.strip() if any(map(str.isalnum, written)) else ""
+def _range(written: str, raw_unit: str) -> dict[str, Any] | None:
+    """The range, one object for all that say the same; None if it holds brackets and blanks only."""
+    if not any(map(str.isalnum, written)):
+        return None
+    words = written.strip()
     for separator in (" to ", " - ", "-", "\u2013"):
         low, found, high = words.partition(separator)
         ends = (decimal(low), decimal(high)) if found else (None, None)
         if ends[0] is not None and ends[1] is not None and ends[0] <= ends[1]:
-            return words, (ends[0], ends[1])
-    return words, None
+            return {"low": quantity(ends[0], raw_unit), "high": quantity(ends[1], raw_unit), "text": words}
+    return {"text": words}
 
 
 def reference_range(value: str, context: MessageContext, raw_unit: str) -> dict[str, Any] | None:
@@ -122,9 +126,4 @@ def reference_range(value: str, context: MessageContext, raw_unit: str) -> dict[
     words = text(value, context) if "\\" in value else value
     if not words:
         return None
-    words, ends = _closed_range(words)
-    if not words:
-        return None
-    if ends is None:
-        return {"text": words}
-    return {"low": quantity(ends[0], raw_unit), "high": quantity(ends[1], raw_unit), "text": words}
+    return _range(words, raw_unit) if len(words) + len(raw_unit) <= _SHORT else _range.__wrapped__(words, raw_unit)

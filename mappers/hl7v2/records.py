@@ -149,13 +149,14 @@ def provenance(resources: list[Resource], context: MessageContext) -> Resource:
     Which segment a resource comes from stands in the resource's own `meta.source`, which R4 defines to correspond to
     Provenance.entity.what: the same URN with a fragment such as `#OBX/3`.
     """
-    digest = context.source.sha256
+    digest, known = context.source.sha256, context.results
+    names = [f"{each['resourceType']}/{each['id']}" for each in resources]
     name = " / ".join(filter(None, reversed(context.sender))) or "sender not named in MSH-3 and MSH-4"
     return {
         "resourceType": "Provenance",
         "id": identify("Provenance", {"sha256": digest}, context),
         "meta": {"profile": [_PROVENANCE]},
-        "target": [{"reference": f"{each['resourceType']}/{each['id']}"} for each in resources],
+        "target": [known.get(name) or {"reference": name} for name in names],
         "recorded": context.source.received_at,
         "agent": [{"type": _TRANSMITTER, "who": {"display": name}}],
         "entity": [

@@ -6,7 +6,7 @@ Source: HL7 v2-to-FHIR 1.0.0, OBR[DiagnosticReport]; US Core 6.1.0 us-core-diagn
 from typing import Any
 
 from mappers.conversion import Resource
-from mappers.converters import concept, reference
+from mappers.converters import concept
 from mappers.hl7v2.attachments import text_attachment
 from mappers.hl7v2.compiled import TABLES
 from mappers.hl7v2.context import MessageContext
@@ -49,7 +49,9 @@ def close_report(group: Group, findings: list[Finding], context: MessageContext)
     if report is None or "code" not in report:
         return None
     if findings:
-        report["result"] = [reference("Observation", each.resource["id"]) for each in findings]
+        made = {name: {"reference": name} for name in [f"Observation/{each.resource['id']}" for each in findings]}
+        report["result"] = [*made.values()]
+        context.results |= made
     if any(group.texts):
         report["presentedForm"] = [text_attachment("\n".join(group.texts))]
     if _is_laboratory(group, findings):
@@ -61,7 +63,7 @@ def close_report(group: Group, findings: list[Finding], context: MessageContext)
 
 
 def _is_laboratory(group: Group, findings: list[Finding]) -> bool:
-    return all(each.kind.category == "laboratory" for each in findings) if findings else group.laboratory
+    return {each.kind.category for each in findings} == {"laboratory"} if findings else group.laboratory
 
 
 def _claim(report: Resource) -> None:

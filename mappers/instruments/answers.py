@@ -92,8 +92,11 @@ class _Reader:
 
     def take(self, names: frozenset[str], given: list[Resource], place: str) -> None:
         """One item with its answers; an item that is no part of the instrument's form is passed over, with a word."""
-        scores = (one for one in self._instrument.scores if one.rule != "answer")
-        score = next((one for one in scores if not names.isdisjoint(one.names)), None)
+        score = None
+        for one in self._instrument.scores:
+            if one.rule != "answer" and not names.isdisjoint(one.names):
+                score = one
+                break
         question = None if score else _question(names, given[0], self._instrument, number=len(self.answers) + 1)
         if score is None and question is None:
             self._pass_over(names, place)
@@ -133,7 +136,7 @@ def _question(
     In an adaptive test every coded answer to a question with a LOINC code counts, in order.
     """
     prefix = instrument.adaptive
-    own = next((name for name in names if prefix and name.startswith(prefix)), f"{prefix}{number}")
+    own = next((name for name in names if name.startswith(prefix)), f"{prefix}{number}") if prefix else str(number)
     for item in instrument.items:
         if not names.isdisjoint(item.names):
             return item, item.link or own
@@ -147,8 +150,10 @@ def _question(
 def _answer(given: Resource, item: Item, *, link: str, place: str, issues: list[Issue]) -> Answer | None:
     answers = answer_list(item.answers) if item.answers else None
     coding = given.get("valueCoding")
-    made = _coded(given, coding, item) if isinstance(coding, dict) else Answer(item, link, _number(given))
-    made = replace(made, link=link)
+    if isinstance(coding, dict):
+        made = _coded(given, coding, item=item, link=link)
+    else:
+        made = Answer(item, link, _number(given))
     if not isinstance(coding, dict) and made.counts is None:
         issues.append(warning("value", place, "The answer is neither a code nor a number: it was left out."))
         return None
@@ -161,12 +166,12 @@ def _answer(given: Resource, item: Item, *, link: str, place: str, issues: list[
     return made
 
 
-def _coded(given: Resource, coding: Resource, item: Item) -> Answer:
+def _coded(given: Resource, coding: Resource, *, item: Item, link: str) -> Answer:
     stated = _ordinal(coding)
     code, display = coding.get("code"), coding.get("display")
     return Answer(
         item=item,
-        link="",
+        link=link,
         counts=_ordinal(given) if stated is None else stated,
         code=code if coding.get("system") == LOINC and isinstance(code, str) else None,
         display=display if isinstance(display, str) else None,
@@ -187,7 +192,8 @@ def _by_list(answer: Answer, answers: AnswerList, *, place: str, issues: list[Is
         issues.append(warning("code-invalid", place, "The answer's code is not in the answer list of the question."))
     if answer.counts is not None and listed is not None and answer.counts != listed:
         issues.append(warning("conflict", place, "The stated number is not that of the answer's code: both are kept."))
-    return replace(answer, code=code, counts=listed if answer.counts is None else answer.counts)
+    counts = listed if answer.counts is None else answer.counts
+    return answer if (code, counts) == (answer.code, answer.counts) else replace(answer, code=code, counts=counts)
 
 
 def _ordinal(holder: Resource) -> Decimal | None:
@@ -273,14 +279,14 @@ def _remarks(
 def _remark(score: Score, instrument: Instrument, *, stated: Decimal | None, counted: Decimal | None) -> list[Issue]:
     name = instrument.measure
     if stated is not None and counted is not None and not _same(stated, counted):
-        text = f"The {name} score {score.link} is not that of its answers. It is kept as sent; ask the sender."
+        text = f"The {name}'s {score.link} is not that of its answers. It is kept as sent; ask the sender."
         return [warning("business-rule", _WHERE, text)]
     if stated is None and counted is None:
         why = "Only the owner's table gives it" if score.rule == "table" else "The answers do not suffice to count it"
         text = f"The {name} has no score {score.link}. {why}: have the source send it."
         return [warning("incomplete", _WHERE, text)]
     if stated is None and score.rule != "answer":
-        text = f"The {name} score {score.link} was not sent: it was counted from the answers ({score.source})."
+        text = f"The {name}'s {score.link} was not sent: it was counted from the answers ({score.source})."
         return [Issue(Severity.INFORMATION, "informational", _WHERE, text)]
     return []
 

@@ -6,7 +6,7 @@ Source: ACCESS API IG 0.9.12, data reporting; LOINC panels; PCO 1.0.0 Questionna
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -36,11 +36,10 @@ class Item:
     scored: bool
     low: Decimal
     high: Decimal
+    names: frozenset[str] = field(init=False, repr=False, compare=False)  # every linkId by which it is known
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Every linkId by which the question is known."""
-        return frozenset((self.link, self.code or "", *self.aliases)) - {""}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset((self.link, self.code or "", *self.aliases)) - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,10 @@ class Score:
     least: int
     reported: bool
     source: str
+    names: frozenset[str] = field(init=False, repr=False, compare=False)  # every linkId by which it is known
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Every linkId by which the score is known."""
-        return frozenset((self.link, self.code or "", *self.aliases)) - {""}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset((self.link, self.code or "", *self.aliases)) - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +79,10 @@ class Instrument:
     forms: frozenset[str]
     beside: frozenset[str]
     adaptive: str
+    scored: tuple[Item, ...] = field(init=False, repr=False, compare=False)  # the items that count
 
-    @property
-    def scored(self) -> tuple[Item, ...]:
-        """The items that count."""
-        return tuple(item for item in self.items if item.scored)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scored", tuple(item for item in self.items if item.scored))
 
     @property
     def score(self) -> Score | None:
@@ -228,12 +225,14 @@ def leaves(response: Resource) -> Iterator[tuple[str, Resource]]:
 def _leaves(holder: Resource, place: str) -> Iterator[tuple[str, Resource]]:
     for index, item in enumerate(objects(holder.get("item"))):
         here = f"{place}.item[{index}]"
-        parts = objects(item.get("item"))
+        parts = objects(item["item"]) if "item" in item else ()
         if not parts or "answer" in item:
             yield here, item
-        yield from _leaves(item, here)
+        if parts:
+            yield from _leaves(item, here)
         for number, answer in enumerate(objects(item.get("answer"))):
-            yield from _leaves(answer, f"{here}.answer[{number}]")
+            if "item" in answer:
+                yield from _leaves(answer, f"{here}.answer[{number}]")
 
 
 def item_names(item: Resource, response: Resource) -> frozenset[str]:
@@ -241,6 +240,8 @@ def item_names(item: Resource, response: Resource) -> frozenset[str]:
     link = _text(item.get("linkId"))
     last = link.rpartition("/")[2]
     names = {link} | ({last} if CODE.fullmatch(last) else set())
+    if "contained" not in response:
+        return frozenset(names - {""})
     for form in _contained(response):
         for _, question in _leaves(form, ""):
             if question.get("linkId") == link:

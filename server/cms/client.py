@@ -4,55 +4,32 @@ TLS 1.3 only, certificates checked, redirects never followed, answers read up to
 own origin only. Source: ACCESS API IG 0.9.12, authentication (transport).
 """
 
-import asyncio
+import contextlib
+import re
 import ssl
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
-from server.cms.policy import longest_retry_after
-from server.cms.transport import CmsTransport
+from server.cms.transport import MAX_ANSWER_BYTES, TOO_LONG, Answer, CmsTransport, NoAnswer
 from server.context import Context
 from server.domain.submission import Operation
 from server.settings import Participant, Settings
 
-MAX_ANSWER_BYTES = 5 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """CMS answered. Header names are case-insensitive in `headers`. `fault`: why `body` is not whole, if so."""
-
-    status: int
-    headers: httpx2.Headers
-    body: bytes
-    fault: str = ""
-
-    def retry_after(self, now: datetime) -> float | None:
-        """CMS's wish in seconds, if it has a readable one."""
-        return longest_retry_after(self.headers.get_list("Retry-After"), now)
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """No status came back. `sent` says whether bytes of the request may have arrived."""
-
-    sent: bool
-    reason: str  # the kind of failure, no address
-
-
-TOO_LONG, CUT_OFF = "too long", "cut off"
 # On every request. Nothing to unpack in an answer is nothing that can blow up.
 ALWAYS = {"User-Agent": "access-facade", "Accept-Encoding": "identity"}
+# What may follow an origin as it is; anything else is first written as RFC 3986 wants it.
+PLAIN = re.compile(r"/(?!\.|.*/\.)[A-Za-z0-9\-._~/?!$&()*+,;=:@]*")
 
 
-def transports(settings: Settings) -> dict[str, httpx2.AsyncBaseTransport]:
-    """For the pooled client: how it speaks to CMS's origins, TLS 1.3 and nothing older."""
+@contextlib.asynccontextmanager
+async def connections(settings: Settings) -> AsyncIterator[Mapping[str, CmsTransport]]:
+    """To CMS's origins, of all participants: TLS 1.3 and nothing older. Closed when the block ends."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     origins = {
@@ -60,7 +37,12 @@ def transports(settings: Settings) -> dict[str, httpx2.AsyncBaseTransport]:
         for participant in settings.participants.values()
         for url in (participant.cms.base_url, participant.cms.token_url)
     }
-    return {origin: CmsTransport(context) for origin in origins}
+    made = {origin: CmsTransport(origin, context) for origin in origins}
+    try:
+        yield made
+    finally:
+        for transport in made.values():
+            await transport.aclose()
 
 
 def operation_url(participant: Participant, operation: Operation) -> str:
@@ -70,7 +52,7 @@ def operation_url(participant: Participant, operation: Operation) -> str:
 
 def status_url(participant: Participant, operation: Operation, answer: Answer) -> str | None:
     """The `Content-Location` of a 202, made absolute; None without one; two that differ are unusable."""
-    given = sorted({value.strip() for value in answer.headers.get_list("Content-Location")} - {""})
+    given = sorted({value.strip() for value in answer.values("Content-Location")} - {""})
     if not given:
         return None
     location = " ".join(given)
@@ -135,49 +117,34 @@ async def exchange(
 
     Once the head of an answer is here its status counts, even if the body never ends.
     """
+    own = _origin(participant.cms.base_url)
+    origin = own if url.startswith(f"{own}/") else _origin(url)
+    target = url[len(origin) :]
+    if not url.startswith(origin) or PLAIN.fullmatch(target) is None:
+        try:
+            target = _written(url)
+        except httpx2.InvalidURL as bad:
+            return NoAnswer(False, type(bad).__name__)
+    transport: CmsTransport = context.cms[origin]
     seconds = participant.cms.timeout_seconds
-    timeout = {"connect": min(10.0, seconds / 2), "read": seconds, "write": seconds, "pool": seconds}
-    extensions = {"timeout": timeout, "not_after": not_after}
-    head: httpx2.Response | None = None
+    answer = await transport.exchange(method, target, {**headers, **ALWAYS}, body, seconds=seconds, not_after=not_after)
+    return answer if isinstance(answer, NoAnswer) else _unpacked(answer)
+
+
+@lru_cache(maxsize=1024)
+def _written(url: str) -> str:
+    return httpx2.URL(url).raw_path.decode("ascii")
+
+
+def _unpacked(answer: Answer) -> Answer:
+    """A gzip that nobody asked for is unpacked up to the cap and no further."""
+    if not answer.body or [value.lower() for value in answer.values("Content-Encoding")] != ["gzip"]:
+        return answer
     try:
-        # Made here and not by the client, which would parse each URL twice more and merge headers that we do not have.
-        request = httpx2.Request(
-            method, _parsed(url), headers={**headers, **ALWAYS}, content=body, extensions=extensions
-        )
-        async with asyncio.timeout(seconds):
-            head = await context.http.send(request, stream=True, follow_redirects=False)
-            read = await _read(head)
-        return Answer(head.status_code, head.headers, read or b"", "" if read is not None else TOO_LONG)
-    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol) as failure:
-        return NoAnswer(False, type(failure).__name__)
-    except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as failure:
-        if head is None:
-            return NoAnswer(True, type(failure).__name__)
-        return Answer(head.status_code, head.headers, b"", CUT_OFF)
-    finally:
-        if head is not None:
-            await head.aclose()
-
-
-@lru_cache(maxsize=16_384)  # a status URL is asked again and again
-def _parsed(url: str) -> httpx2.URL:
-    return httpx2.URL(url)
-
-
-async def _read(response: httpx2.Response) -> bytes | None:
-    """The body, or None if it passes the cap; a gzip that nobody asked for is unpacked up to the cap and no further."""
-    body = bytearray()
-    async for chunk in response.aiter_raw(65536):
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            return None
-    if response.headers.get("Content-Encoding", "identity").lower() != "gzip":
-        return bytes(body)
-    try:
-        unpacked = zlib.decompressobj(wbits=31).decompress(bytes(body), MAX_ANSWER_BYTES + 1)
+        body = zlib.decompressobj(wbits=31).decompress(answer.body, MAX_ANSWER_BYTES + 1)
     except zlib.error:
-        return b""
-    return unpacked if len(unpacked) <= MAX_ANSWER_BYTES else None
+        return replace(answer, body=b"")
+    return replace(answer, body=body) if len(body) <= MAX_ANSWER_BYTES else replace(answer, body=b"", fault=TOO_LONG)
 
 
 @lru_cache(maxsize=256)

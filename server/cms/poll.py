@@ -9,10 +9,11 @@ from datetime import timedelta
 
 from server.cms import gate
 from server.cms import token as tokens
-from server.cms.client import TOO_LONG, Answer, NoAnswer, status
+from server.cms.client import status
 from server.cms.policy import Verdict, of_poll
 from server.cms.results import is_answer
 from server.cms.transitions import due, moved, next_poll, repeated, retry_wait, review
+from server.cms.transport import TOO_LONG, Answer, NoAnswer
 from server.context import Context
 from server.domain.errors import Deferred, FacadeError, Temporary
 from server.domain.job import Job, JobKind

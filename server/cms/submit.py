@@ -9,11 +9,11 @@ from dataclasses import replace
 from server.clock import machine_now
 from server.cms import gate
 from server.cms import token as tokens
-from server.cms.client import Answer, NoAnswer, post, same_origin, status_url
+from server.cms.client import post, same_origin, status_url
 from server.cms.policy import Verdict, is_overload, of_post
 from server.cms.results import is_answer
 from server.cms.transitions import due, first_poll, moved, retry_wait, review
-from server.cms.transport import TooLate
+from server.cms.transport import TOO_LATE, Answer, NoAnswer
 from server.context import Context
 from server.domain.errors import Deferred
 from server.domain.job import Job, JobKind
@@ -104,7 +104,7 @@ async def _at_the_gates(
     participant: Participant, operation: Operation, answer: Answer | NoAnswer, context: Context
 ) -> None:
     """What the answer says about CMS itself, for all who want to call."""
-    if isinstance(answer, NoAnswer) and answer.reason == TooLate.__name__:
+    if isinstance(answer, NoAnswer) and answer.reason == TOO_LATE:
         return  # we were stopped: that says nothing about CMS
     if isinstance(answer, NoAnswer):
         why = f"CMS did not answer ${operation} ({answer.reason}). Submissions wait and go by themselves when it does."

@@ -20,7 +20,8 @@ import msgspec
 
 from server.clock import machine_now
 from server.cms import gate
-from server.cms.client import Answer, NoAnswer, exchange
+from server.cms.client import exchange
+from server.cms.transport import Answer, NoAnswer
 from server.context import Context
 from server.domain.errors import BadConfiguration, Conflict, Deferred, PeerUnavailable
 from server.domain.memory import CmsToken, Remembered

@@ -1,14 +1,16 @@
-"""HTTP/1.1 to CMS below the pooled client: keep-alive connections on a stack, parsed in C.
+"""HTTP/1.1 to CMS: keep-alive connections on a stack, answers parsed in C, nothing between the bytes and their meaning.
 
-The client's own pool looks at every connection for every request, some 10 microseconds each: with 100 of them one poll
-costs a millisecond, and a deadline day has 400 polls a second. A POST always gets a new connection, so that a
-keep-alive connection that CMS has just dropped never makes a submission uncertain.
+A general client's layers (its pool, which looks at every connection for every request; its request, response and header
+objects; redirects, cookies, proxies, none of which we want) cost more than the exchange itself, and a deadline day has
+400 polls a second. A POST always gets a new connection, so that a keep-alive connection that CMS has just dropped never
+makes a submission uncertain. Redirects are not followed.
 """
 
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,38 +18,84 @@ import httptools
 import httpx2
 
 from server.clock import machine_now
+from server.cms.policy import longest_retry_after
 
+MAX_ANSWER_BYTES = 5 * 1024 * 1024
 MAX_HEAD_BYTES = 64 * 1024
-BUFFER_BYTES = 256 * 1024  # unread answer, after which the connection is not read further
 IDLE_SECONDS, IDLE_CONNECTIONS = 60.0, 128
+LAST_LOOK_SECONDS = 0.1  # of the deadline; a tenth of it if that is less
+TOO_LONG, CUT_OFF, TOO_LATE = "too long", "cut off", "too late to send"
+Headers = list[tuple[bytes, bytes]]
 
 
-class TooLate(httpx2.ConnectTimeout):
-    """The request's `not_after` had passed before its first byte: nothing was sent."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """CMS answered. `fault`: why there is no `body`, if so."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    fault: str = ""
+
+    def retry_after(self, now: datetime) -> float | None:
+        """CMS's wish in seconds, if it has a readable one."""
+        return longest_retry_after(self.values("Retry-After"), now)
+
+    def values(self, name: str) -> list[str]:
+        """Of a header, in whatever case it was written, each time that it was sent."""
+        wanted = name.lower().encode("ascii")
+        return [_text(value) for given, value in self.headers if given.lower() == wanted]
 
 
-class CmsTransport(httpx2.AsyncBaseTransport):
-    """For one origin. Raises httpx2's exceptions; ConnectError and ConnectTimeout mean that nothing was sent.
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """No status came back. `sent` says whether bytes of the request may have arrived."""
 
-    A request with the extension `not_after` (a datetime on the machine's clock) is not begun later than that: it is
-    looked at after the connection stands, right before the bytes go to the socket, with no wait between the two.
-    """
+    sent: bool
+    reason: str  # the kind of failure, no address
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._tls = tls
+
+class CmsTransport:
+    """For one origin: scheme, host and port."""
+
+    def __init__(self, origin: str, tls: ssl.SSLContext) -> None:
+        url = httpx2.URL(origin)
+        secure = url.scheme == "https"
+        self._address = (url.host, url.port or (443 if secure else 80))
+        self._tls = tls if secure else None
+        self._host = url.netloc.decode("ascii")
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """One request; the answer is handed over when its head is here."""
-        content = _request(request, await request.aread())
-        kept = self._kept() if request.method == "GET" else None
-        connection = kept or await self._connect(request)
-        not_after: datetime | None = request.extensions.get("not_after")
+    async def exchange(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        seconds: float,
+        not_after: datetime | None = None,
+    ) -> Answer | NoAnswer:
+        """One request and its answer, all of it within so many seconds. Once the head is here the status counts.
+
+        It is not begun later than `not_after` on the machine's clock: that is looked at when the connection stands,
+        right before the bytes go to the socket, with no wait between the two.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        request = _request(method, target, {"Host": self._host, **headers}, body)
+        if request is None:
+            return NoAnswer(False, "a line break in the request")
+        connection = self._kept() if method == "GET" else None
+        if connection is None:
+            try:
+                connection = await self._connect(min(10.0, seconds / 2))
+            except OSError as failure:  # a TimeoutError and what TLS finds wrong are such, too
+                return NoAnswer(False, type(failure).__name__)
         if not_after is not None and machine_now() > not_after:
             connection.end()
-            raise TooLate("too late to send", request=request)
-        return await connection.ask(content)
+            return NoAnswer(False, TOO_LATE)
+        return await connection.ask(request, end, min(LAST_LOOK_SECONDS, seconds / 10))
 
     async def aclose(self) -> None:
         """Ends all connections."""
@@ -63,20 +111,11 @@ class CmsTransport(httpx2.AsyncBaseTransport):
             connection.end()
         return None
 
-    async def _connect(self, request: httpx2.Request) -> "_Connection":
-        url = request.url
-        secure = url.scheme == "https"
-        port = url.port or (443 if secure else 80)
-        seconds = request.extensions.get("timeout", {}).get("connect")
-        try:
-            async with asyncio.timeout(seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(self), url.host, port, ssl=self._tls if secure else None
-                )
-        except TimeoutError as late:
-            raise httpx2.ConnectTimeout("no connection in time", request=request) from late
-        except OSError as refused:
-            raise httpx2.ConnectError(type(refused).__name__, request=request) from refused
+    async def _connect(self, seconds: float) -> "_Connection":
+        async with asyncio.timeout(seconds):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(self), *self._address, ssl=self._tls
+            )
         return connection
 
     def opened(self, connection: "_Connection") -> None:
@@ -95,12 +134,22 @@ class CmsTransport(httpx2.AsyncBaseTransport):
             connection.end()
 
 
-def _request(request: httpx2.Request, body: bytes) -> bytes:
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [name + b": " + value for name, value in request.headers.raw]
-    if any(b"\r" in line or b"\n" in line for line in lines):
-        raise httpx2.LocalProtocolError("a header may not hold a line break", request=request)
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+def _request(method: str, target: str, headers: dict[str, str], body: bytes | None) -> bytes | None:
+    """The request's bytes; None if a line break would make another request of it."""
+    if body is not None:
+        headers["Content-Length"] = str(len(body))
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
+    head = "\r\n".join(lines)
+    if head.count("\r") != len(headers) or head.count("\n") != len(headers):
+        return None
+    return head.encode("ascii") + b"\r\n\r\n" + (body or b"")
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class _Connection(asyncio.Protocol):
@@ -108,7 +157,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, owner: CmsTransport) -> None:
         self._owner = owner
-        self._answer: _Answer | None = None
+        self._asked: _Asked | None = None
         self._lost = False
         self._since = time.monotonic()
 
@@ -119,17 +168,17 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's."""
-        if self._answer is None:
+        if self._asked is None:
             self.end()  # nobody asked
         else:
-            self._answer.feed(data)
+            self._asked.feed(data)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Asyncio's."""
         self._lost = True
         self._owner.closed(self)
-        if self._answer is not None:
-            self._answer.cut()
+        if self._asked is not None:
+            self._asked.lost()
 
     def usable(self) -> bool:
         """Whether another request may be sent."""
@@ -140,130 +189,106 @@ class _Connection(asyncio.Protocol):
         """Drops the connection at once."""
         self._transport.abort()
 
-    def pause(self, *, reading: bool) -> None:
-        """Stops or goes on reading from the socket."""
-        if not self._lost:
-            (self._transport.resume_reading if reading else self._transport.pause_reading)()
-
-    async def ask(self, content: bytes) -> httpx2.Response:
-        """Sends a request; returns when the head of its answer is here."""
-        self._answer = answer = _Answer(self)
-        self._transport.write(content)
+    async def ask(self, request: bytes, end: float, last_look: float) -> Answer | NoAnswer:
+        """Sends a request, waits for its answer until `end` on the loop's clock."""
+        if self._lost:
+            return NoAnswer(False, "the connection was lost at once")
+        self._asked = asked = _Asked(end, last_look)
+        self._transport.write(request)
         try:
-            await answer.head()
-        except BaseException:
-            self.end()
-            raise
-        return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
-
-    def done(self, *, again: bool) -> None:
-        """The answer was read, or given up."""
-        self._answer, self._since = None, time.monotonic()
-        if again and not self._lost:
-            self._owner.free(self)
-        else:
-            self.end()
+            return await asked.answer
+        finally:
+            asked.timer.cancel()
+            self._asked, self._since = None, time.monotonic()
+            if asked.again and not self._lost:
+                self._owner.free(self)
+            else:
+                self.end()
 
 
-class _Answer(httpx2.AsyncByteStream):
-    """One answer as it comes in; what the parser calls, and the stream that the client reads."""
+class _Asked:
+    """One answer as it comes in: what the parser and the connection call.
 
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
+    When the time is over it looks once more a moment later: a process that was stopped finds the deadline past and the
+    answer in the socket at the same instant, and the answer is what counts.
+    """
+
+    def __init__(self, end: float, last_look: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[Answer | NoAnswer] = loop.create_future()
+        self.timer = loop.call_at(end - last_look, self._over, loop, last_look)
+        self.again = False  # whether the connection serves again
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[None] | None = None
-        self._head_bytes = 0
+        self._begun = self._ended = False
+        self._size = 0  # of the head, then of the body
         self._chunks: list[bytes] = []
-        self._buffered = 0
-        self._paused = False
-        self._error: httpx2.TransportError | None = None
-        self._begun = self._ended = self._again = False
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self._status = 0
+        self._headers: Headers = []
 
-    # Called by the connection:
+    # Called by the connection and the clock:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the socket."""
         if not self._begun:
-            self._head_bytes += len(data)
+            self._size += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._fail(httpx2.RemoteProtocolError("not HTTP"))
-        if not self._begun and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail(httpx2.RemoteProtocolError("the head of the answer is too long"))
-        self._wake()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._cut("not HTTP")
+        if not self._begun and self._size > MAX_HEAD_BYTES:
+            self._cut("the head of the answer is too long")
 
-    def cut(self) -> None:
+    def lost(self) -> None:
         """The connection ended: that is the end of an answer that has no length, and the loss of any other."""
-        names = {name.lower() for name, _ in self.headers}
-        if self._begun and not names & {b"content-length", b"transfer-encoding"}:
-            self._ended = True
-        self._fail(httpx2.ReadError("the connection was lost"))
-        self._wake()
+        if self._begun and not {name.lower() for name, _ in self._headers} & {b"content-length", b"transfer-encoding"}:
+            self._tell(Answer(self._status, self._headers, b"".join(self._chunks)))
+        else:
+            self._cut("the connection was lost")
+
+    def _over(self, loop: asyncio.AbstractEventLoop, last_look: float) -> None:
+        self.timer = loop.call_later(last_look, self._cut, "no answer in time")
+
+    def _cut(self, reason: str) -> None:
+        """No more will come."""
+        self.again = False
+        self._tell(Answer(self._status, self._headers, b"", CUT_OFF) if self._begun else NoAnswer(True, reason))
+
+    def _tell(self, answer: Answer | NoAnswer) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
     # Called by the parser:
 
+    def on_message_begin(self) -> None:
+        """Of an interim answer, the answer, or one that nobody asked for."""
+        self.again = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field."""
-        self.headers.append((name, value))
+        if not self._ended:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is here; that of an interim answer (1xx) is dropped."""
-        self.status = self._parser.get_status_code()
-        self._begun = self.status >= 200
-        if not self._begun:
-            self.headers = []
+        if self._ended:
+            return
+        self._status = self._parser.get_status_code()
+        self._begun = self._status >= 200
+        if self._begun:
+            self._size = 0
+        else:
+            self._headers = []
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, its chunking undone."""
-        self._chunks.append(body)
-        self._buffered += len(body)
-        if self._buffered > BUFFER_BYTES and not self._paused:
-            self._paused = True
-            self._connection.pause(reading=False)
+        self._size += len(body)
+        if self._size <= MAX_ANSWER_BYTES:
+            self._chunks.append(body)
+        else:
+            self._tell(Answer(self._status, self._headers, b"", TOO_LONG))
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        self._ended = self._begun
-        self._again = self._ended and self._parser.should_keep_alive()
-
-    # Called by the client:
-
-    async def head(self) -> None:
-        """Until the head is here. Raises httpx2.TransportError."""
-        while not self._begun:
-            await self._more()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body, as it comes."""
-        while True:
-            if self._chunks:
-                chunk, self._chunks, self._buffered = b"".join(self._chunks), [], 0
-                yield chunk
-            elif self._ended:
-                return
-            else:
-                await self._more()
-
-    async def aclose(self) -> None:
-        """The connection serves again if the answer was read to its end."""
-        self._connection.done(again=self._again and self._error is None and not self._chunks)
-
-    async def _more(self) -> None:
-        if self._error is not None:
-            raise self._error
-        if self._paused:
-            self._paused = False
-            self._connection.pause(reading=True)
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _fail(self, error: httpx2.TransportError) -> None:
-        if not self._ended:
-            self._error = self._error or error
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._begun and not self._ended:
+            self._ended, self.again = True, self._parser.should_keep_alive()
+            self._tell(Answer(self._status, self._headers, b"".join(self._chunks)))

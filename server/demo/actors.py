@@ -2,8 +2,7 @@
 
 import base64
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,7 @@ from typing import Any
 import httpx2
 
 from profiles import fhir_json
-from server.demo.world import World
-from server.domain.errors import FacadeError
-
-PATIENCE = 20.0  # seconds that an actor goes on trying while a program is down
+from server.demo.world import World, patiently
 
 
 @dataclass
@@ -59,21 +55,6 @@ class Actor:
             raise httpx2.ConnectError(f"token endpoint: {answer.status_code}")
         self._token = answer.json()["access_token"]
         return self._token
-
-
-def patiently(once: Callable[[], Any], what: str) -> Any:
-    """Repeats until there is something, for a while."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            found = once()
-        except (httpx2.HTTPError, OSError):
-            found = None
-        if found is not None:
-            return found
-        if time.monotonic() > end:
-            raise FacadeError(f"{what}: no answer within {PATIENCE:.0f} s")
-        time.sleep(0.1)
 
 
 def send_mllp(port: int, message: bytes) -> str:

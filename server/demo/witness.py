@@ -116,7 +116,7 @@ def event_numbers(world: World) -> list[str]:
 
 def received(world: World) -> list[dict[str, Any]]:
     """The notifications that the PCP holds: `type`, the `events` in each, and the types of the `resources` in it."""
-    rows = world.http.get(f"{world.pcp}/received?full=1").json()["notifications"]
+    rows = world.delivered()
     return [{"type": row["type"], "events": row["events"], "resources": _types(row["body"])} for row in rows]
 
 

@@ -1,6 +1,8 @@
 """The demo's set-up: a folder with the configuration of `init --demo`, and the programs that use it."""
 
+import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +13,26 @@ import httpx2
 
 from server import settings
 from server.demo.processes import Child, Supervisor, free_ports
+from server.domain.errors import FacadeError
 from server.initialise import SMTP_OFFSET, initialise
 
 PCP_OFFSET = 4
+PATIENCE = 20.0  # seconds that a question is asked again while a program is down
+
+
+def patiently(once: Callable[[], Any], what: str) -> Any:
+    """Repeats until there is something, for a while. Raises FacadeError."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            found = once()
+        except (httpx2.HTTPError, OSError):
+            found = None
+        if found is not None:
+            return found
+        if time.monotonic() > end:
+            raise FacadeError(f"{what}: no answer within {PATIENCE:.0f} s")
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -32,20 +51,29 @@ class World:
 
     def now(self) -> datetime:
         """The simulated time."""
-        return datetime.fromisoformat(self.http.get(f"{self.sandbox}/sandbox/clock").json()["now"])
+        return datetime.fromisoformat(self._asked("GET", f"{self.sandbox}/sandbox/clock")["now"])
 
     def set_clock(self, now: datetime) -> None:
         """Moves the simulated time."""
-        self.http.post(f"{self.sandbox}/sandbox/clock", json={"now": now.isoformat()}).raise_for_status()
+        self._asked("POST", f"{self.sandbox}/sandbox/clock", {"now": now.isoformat()})
 
     def journal(self) -> list[dict[str, Any]]:
         """Every request that the stand-in CMS received."""
-        content = self.http.get(f"{self.sandbox}/sandbox/journal").json()
+        content = self._asked("GET", f"{self.sandbox}/sandbox/journal")
         return content if isinstance(content, list) else content["journal"]
 
     def plan_faults(self, *faults: dict[str, Any]) -> None:
-        """What the stand-in CMS shall get wrong next."""
-        self.http.post(f"{self.sandbox}/sandbox/faults", json=list(faults)).raise_for_status()
+        """What the stand-in CMS shall get wrong next; once more than planned if it is killed as it takes the plan."""
+        self._asked("POST", f"{self.sandbox}/sandbox/faults", list(faults))
+
+    def delivered(self) -> list[dict[str, Any]]:
+        """Every notification that the PCP's receiver got."""
+        rows: list[dict[str, Any]] = self._asked("GET", f"{self.pcp}/received?full=1")["notifications"]
+        return rows
+
+    def _asked(self, method: str, url: str, content: Any = None) -> Any:
+        """The JSON of an answer: programs may be killed at any moment, this one's questions are then asked again."""
+        return patiently(lambda: self.http.request(method, url, json=content).raise_for_status().json(), url)
 
 
 def made(folder: Path, ports: tuple[int, int, int] | None = None, store: str | None = None) -> World:

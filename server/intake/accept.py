@@ -21,10 +21,11 @@ from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import PatientIdentity
 from server.intake.identity import Match, match
 from server.intake.merge import merged_records
-from server.intake.resources import Origin, Put, put_all, retargeted
+from server.intake.resources import Origin, Put, Standing, put_at, retargeted, standing_all
 from server.store.base import Changeset, JobForEach, Pending, Where
 from server.work_items import closed, work_item
 
+_NOTHING = Changeset()
 TRIES = 5  # of a plan that somebody else's write overtook
 
 
@@ -168,15 +169,17 @@ async def _plan(received: Received, reading: Reading, context: Context) -> Plan:
             return Plan((), outcome.patient_id, (*issues, merge), Changeset())
         conversion, found, moved = merge.conversion, merge.found, merge.changes
         issues += found.issues
-    resources = _resources(conversion, found)
+    resources, stored = _resources(conversion, found), found.stored if found else None
+    places = await standing_all(resources, received.participant_id, context, read=stored)
     guide = context.settings.participant(received.participant_id).guide
-    for resource in resources:
-        issues += _checked(resource, guide)
+    for place in places:
+        if not place.same:  # what says the same as the stored version was checked when that came
+            issues += _checked(place.resource, guide)
     if any(issue.is_error for issue in issues):
         return Plan((), found.patient_id if found else None, tuple(issues), Changeset())
     try:
-        plan = await _rows(received, resources, found, tuple(issues), context)
-        return replace(plan, changes=plan.changes + moved)
+        plan = _rows(received, places, found, tuple(issues), context)
+        return replace(plan, changes=plan.changes + moved) if moved != _NOTHING else plan
     except Refused as refused:
         return Plan((), found.patient_id if found else None, (*issues, *refused.issues), Changeset())
 
@@ -213,21 +216,21 @@ def merged(patient: Resource, found: Match) -> Resource:
     return patient | ours | joined
 
 
-async def _rows(
-    received: Received, resources: list[Resource], found: Match | None, issues: tuple[Issue, ...], context: Context
+def _rows(
+    received: Received, places: list[Standing], found: Match | None, issues: tuple[Issue, ...], context: Context
 ) -> Plan:
     at = context.clock.now()
     patient_id = found.patient_id if found else None
     origin = Origin(received.participant_id, patient_id, received.id, at)
-    puts = await put_all(resources, origin, context)
+    puts = [put_at(place, origin) for place in places]
     changes = Changeset(
         insert=tuple(row for done in puts for row in done.changes.insert),
         replace=tuple(row for done in puts for row in done.changes.replace),
         delete=tuple(row for done in puts for row in done.changes.delete),
     )
     if found is not None:
-        changes += Changeset(insert=identities(received.participant_id, found))
-        changes += Changeset(each=(assessment(received.participant_id, found.patient_id, at, context),))
+        learnt = identities(received.participant_id, found)
+        changes += Changeset(insert=learnt, each=(assessment(received.participant_id, found.patient_id, at, context),))
     return Plan(tuple(puts), patient_id, issues, changes)
 
 

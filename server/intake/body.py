@@ -1,6 +1,6 @@
 """The body of an HTTP request, read up to a cap."""
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from profiles.issue import error
 from server.domain.errors import Refused
@@ -23,14 +23,19 @@ async def read_body(request: Request, *, allowed: frozenset[str], limit: int) ->
         text = f"This door takes {', '.join(sorted(allowed))}, not compressed: set Content-Type accordingly."
         raise Refused(415, [error("not-supported", "Content-Type", text)])
     declared = header(request, b"content-length")
-    body = bytearray()
     if declared.isdigit() and int(declared) > limit:
         raise _too_long(limit)
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
+    chunks, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
             raise _too_long(limit)
-    return bytes(body)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_long(limit: int) -> Refused:

@@ -154,8 +154,9 @@ class Listener:
                 return False
             if acknowledgement_wanted(message, done.code):
                 writer.write(START + done.ack + END)
-                async with asyncio.timeout(self._mllp.frame_seconds):
-                    await writer.drain()
+                if writer.transport.get_write_buffer_size():  # else the kernel has it already
+                    async with asyncio.timeout(self._mllp.frame_seconds):
+                        await writer.drain()
         return True
 
 

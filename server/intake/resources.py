@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from mappers.conversion import Resource
 from profiles import fhir_json
@@ -12,6 +12,7 @@ from server.context import Context
 from server.domain.errors import Refused
 from server.domain.resource import Lookup, ResourceVersion, StoredResource
 from server.store.base import Changeset, Where
+from server.store.schema import instant as stored_instant
 
 READ_TOGETHER = 8  # resources looked up in one statement, which the engine still answers by index
 
@@ -64,7 +65,7 @@ async def put(
             StoredResource, participant_id=participant_id, resource_type=kind, id=logical_id
         )
     origin = Origin(participant_id, patient_id, received_id, at)
-    return _put(resource, current, origin)
+    return put_at(standing(resource, current), origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +78,52 @@ class Origin:
     at: datetime
 
 
-async def put_all(resources: Sequence[Resource], origin: Origin, context: Context) -> list[Put]:
-    """As `put`, for all resources of one message, with few reads."""
-    current: dict[tuple[str, str], StoredResource] = {}
-    for start in range(0, len(resources), READ_TOGETHER):
-        part = resources[start : start + READ_TOGETHER]
+class Standing(NamedTuple):
+    """A resource, and what is stored under its id. `same`: it says nothing that the stored version does not."""
+
+    resource: Resource
+    current: StoredResource | None
+    before: Resource | None  # what `current` holds
+    same: bool
+
+
+def standing(resource: Resource, current: StoredResource | None) -> Standing:
+    """The resource beside the row that was read."""
+    if current is None:
+        return Standing(resource, None, None, same=False)
+    before = fhir_json.parse(current.body)
+    return Standing(resource, current, before, not current.deleted and _content(before) == _content(resource))
+
+
+async def standing_all(
+    resources: Sequence[Resource], participant_id: str, context: Context, *, read: StoredResource | None = None
+) -> list[Standing]:
+    """All resources of one message, each beside what is stored, with few reads. They need not be checked before.
+
+    `read`: a row that was read already.
+    """
+    current = {} if read is None else {(read.resource_type, read.id): read}
+    names = [(str(each.get("resourceType")), str(each.get("id"))) for each in resources]
+    wanted = sorted(set(names).difference(current))  # like beside like: fewer keys to try
+    for start in range(0, len(wanted), READ_TOGETHER):
+        part = wanted[start : start + READ_TOGETHER]
         rows = await context.store.find(
             StoredResource,
-            Where("participant_id", "==", origin.participant_id),
-            Where("resource_type", "in", tuple({each["resourceType"] for each in part})),
-            Where("id", "in", tuple({each["id"] for each in part})),
+            Where("participant_id", "==", participant_id),
+            Where("resource_type", "in", tuple({kind for kind, _ in part})),
+            Where("id", "in", tuple([name for _, name in part])),
         )
         current |= {(row.resource_type, row.id): row for row in rows}
-    return [_put(each, current.get((each["resourceType"], each["id"])), origin) for each in resources]
+    return [standing(each, current.get(name)) for each, name in zip(resources, names, strict=True)]
 
 
-def _put(resource: Resource, current: StoredResource | None, origin: Origin) -> Put:
+def put_at(place: Standing, origin: Origin) -> Put:
+    """As `put`, for what was read already."""
+    resource, current, before, same = place
     kind, logical_id = resource["resourceType"], resource["id"]
     patient_id = None if kind in SHARED else logical_id if kind == "Patient" else origin.patient_id
-    before = None if current is None else fhir_json.parse(current.body)
-    if current is not None and not current.deleted and before is not None and _content(before) == _content(resource):
-        return Put(current, "unchanged", Changeset())
+    if current is not None and same:
+        return Put(current, "unchanged", _NOTHING)
     if kind not in SHARED:
         _refuse_other_patient(current, patient_id, kind)
     version = 1 if current is None else current.revision + 1
@@ -120,6 +146,9 @@ def _put(resource: Resource, current: StoredResource | None, origin: Origin) -> 
     return Put(row, "updated", Changeset(insert=(_version(current), *come), replace=(row,), delete=gone))
 
 
+_NOTHING = Changeset()
+
+
 def _refuse_other_patient(current: StoredResource | None, patient_id: str | None, kind: str) -> None:
     """A resource never moves from one patient to another by an update: that is a mistaken identity, not a version."""
     if (
@@ -137,7 +166,10 @@ def _refuse_other_patient(current: StoredResource | None, patient_id: str | None
 
 def _content(resource: Resource) -> Resource:
     """What makes a version: neither our own meta nor the message that said it (a doctor is named in every one)."""
-    meta = {k: v for k, v in resource.get("meta", {}).items() if k not in ("versionId", "lastUpdated")}
+    said = resource.get("meta", {})
+    if not isinstance(said, dict):
+        return resource  # no FHIR: nothing that is stored is like it
+    meta = {k: v for k, v in said.items() if k not in ("versionId", "lastUpdated")}
     if str(meta.get("source", "")).startswith("urn:sha256:"):
         del meta["source"]
     rest = {k: v for k, v in resource.items() if k != "meta"}
@@ -153,7 +185,7 @@ def stamped(resource: Resource, version: int, at: datetime) -> bytes:
 
 def instant(at: datetime) -> str:
     """A FHIR instant, UTC, milliseconds."""
-    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="milliseconds")[:23] + "Z"
+    return stored_instant(at)[:23] + "Z"
 
 
 def _version(current: StoredResource) -> ResourceVersion:
@@ -184,6 +216,8 @@ def deleted(current: StoredResource, at: datetime) -> Changeset:
 
 def _lookups(resource: Resource, participant_id: str) -> list[Lookup]:
     """The rows by which it is found, each once, as they stand in the store."""
+    if "identifier" not in resource:
+        return []
     named = {f"{i.get('system', '')}|{i['value']}": None for i in _list(resource.get("identifier")) if "value" in i}
     return [
         Lookup(
@@ -219,11 +253,13 @@ def retargeted(value: Any, old: str, new: str) -> Any:
     """The same JSON with every `reference` that reads `old` now reading `new`; what holds none is not copied."""
     made = value
     for key, part in value.items() if value.__class__ is dict else enumerate(value):
-        turned = part
-        if part.__class__ is dict or part.__class__ is list:
+        kind = part.__class__
+        if kind is dict or kind is list:
             turned = retargeted(part, old, new)
-        elif part == old and key == "reference":
+        elif kind is str and part == old and key == "reference":
             turned = new
+        else:
+            continue
         if turned is not part:
             made = value.copy() if made is value else made
             made[key] = turned

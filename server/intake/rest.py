@@ -29,6 +29,7 @@ from server.intake import binary, subscription
 from server.intake.accept import TRIES, assessment, identities, merged
 from server.intake.identity import find, identity_keys, match
 from server.intake.kept import caller_of, context_of, handed_over, kept_if_refused, refuse_on_errors, reply
+from server.intake.opened import opened_rows
 from server.intake.resources import PATIENT_ELEMENTS, Put, patient_reference, put
 from server.intake.scores import score_rows
 from server.outcomes import FhirResponse, header
@@ -36,6 +37,7 @@ from server.store.base import Changeset, JobForEach, Pending, Where
 
 Commit = Callable[[Changeset], Awaitable[None]]
 ACTIONS = {"created": "C", "updated": "U", "unchanged": "R"}  # of an audit entry
+BESIDE = {"DiagnosticReport": opened_rows, "QuestionnaireResponse": score_rows}  # what else is stored with one
 MOST_SEEN = 200_000  # patients remembered; then it starts anew
 
 
@@ -142,8 +144,9 @@ async def _write(resource: Resource, received: Received, context: Context, commi
     each: tuple[JobForEach, ...] = ()
     if patient_id is not None and done.change != "unchanged":
         each = (assessment(participant_id, patient_id, at, context),)
-        if resource["resourceType"] == "QuestionnaireResponse":
-            extra = await score_rows(resource, received, patient_id=patient_id, at=at, context=context)
+        beside = BESIDE.get(resource["resourceType"])
+        if beside is not None:
+            extra = await beside(resource, received, patient_id=patient_id, at=at, context=context)
     kept = received.state is ReceivedState.KEPT  # says all there is to say: no second write of the raw bytes
     rows = () if kept else (replace(received, state=ReceivedState.ACCEPTED, patient_id=patient_id),)
     entry = record(
@@ -155,7 +158,10 @@ async def _write(resource: Resource, received: Received, context: Context, commi
         entity=done.reference,
         patient_id=patient_id,
     )
-    changes = done.changes + Changeset(replace=rows, each=each, audit=(entry,))
+    written = done.changes
+    changes = Changeset(
+        insert=written.insert, replace=written.replace + rows, delete=written.delete, each=each, audit=(entry,)
+    )
     await commit(changes if extra is None else changes + extra)
     return done
 

@@ -132,12 +132,19 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind] = ()
+        self,
+        *,
+        now: datetime,
+        machine_now: datetime,
+        lease_seconds: float,
+        limit: int,
+        kinds: Sequence[JobKind] = (),
+        held: Sequence[str] = (),
     ) -> Sequence[Job]:
         """Leases up to `limit` jobs that are due at `now`, oldest first, and those whose lease ran out.
 
         Durable when it returns; each job comes with a fresh `lease_token` and its `attempts` raised by one.
-        Only the given kinds, if any are given.
+        Only the given kinds, if any are given. The lease of a job whose id is `held` counts on when it has run out.
         """
         ...
 

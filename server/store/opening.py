@@ -1,5 +1,6 @@
 """Which engine a URL names."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -7,6 +8,7 @@ from server.domain.errors import BadConfiguration
 from server.store.base import Store
 from server.store.copy import CopyableStore
 from server.store.crypto import MasterKey, read_master_key
+from server.store.holds import SUFFIX, Holds
 from server.store.sqlite.engine import SqliteStore
 
 _SQLITE: Final = "sqlite:///"
@@ -16,6 +18,12 @@ _MONGODB: Final = ("mongodb://", "mongodb+srv://")
 def open_store(url: str, key_file: Path) -> Store:
     """As `open_copyable`; a copy that was not finished is refused."""
     return _opened(url, key_file, unfinished=False)
+
+
+def open_holds(url: str) -> Holds:
+    """The jobs that living processes have in hand, of the store of that URL, by whatever name of its file."""
+    path = url.removeprefix(_SQLITE)
+    return Holds(None if path == url else Path(os.path.realpath(path) + SUFFIX))
 
 
 def open_copyable(url: str, key_file: Path) -> CopyableStore:

@@ -31,6 +31,7 @@ from sandbox.settings import load as sandbox_settings
 from server import settings as settings_module
 from server.app import create_app
 from server.clock import machine_now
+from server.cms.client import connections
 from server.context import Context
 from server.demo import messages
 from server.demo.story import VISITS
@@ -235,8 +236,8 @@ class History(RuleBasedStateMachine):
         async def wiring(_: Settings) -> Any:
             store = open_store(f"sqlite:///{self.folder / 'facade.db'}", chosen.key_file)
             store.commit = self._watched(store.commit)  # type: ignore[method-assign]
-            async with httpx2.AsyncClient(trust_env=False) as http:
-                yield Context(settings=chosen, store=store, clock=self.clock, http=http)
+            async with connections(chosen) as to_cms, httpx2.AsyncClient(trust_env=False) as http:
+                yield Context(settings=chosen, store=store, clock=self.clock, http=http, cms=to_cms)
             await store.close()
 
         app = create_app(chosen, work=False, wiring=wiring)

@@ -1,4 +1,4 @@
-"""A fleet on one MongoDB store: nothing lost, nothing twice, whoever is killed (issue 5)."""
+"""A fleet on one MongoDB store: nothing lost, nothing twice, whoever is killed."""
 
 import asyncio
 import importlib

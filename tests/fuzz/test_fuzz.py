@@ -1,5 +1,5 @@
 """Requirement: mutated input never crashes a reader and never takes over a second; it is refused or converted with
-issues (issue 4). A few hundred of each kind here; `make fuzz` runs 10,000, FUZZ=100000 more."""
+issues. A few hundred of each kind here; `make fuzz` runs 10,000, FUZZ=100000 more."""
 
 import os
 import time

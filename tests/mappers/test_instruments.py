@@ -1,4 +1,4 @@
-"""Instruments: known in every form, read, checked, shaped for CMS, scored for PCO (issue 4, instruments)."""
+"""Instruments: known in every form, read, checked, shaped for CMS, scored for PCO."""
 
 import copy
 from decimal import Decimal
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mappers import cda, hl7v2
-from mappers.conversion import Source
+from mappers.conversion import Conversion, Source
 from mappers.fhir import convert
 from mappers.instruments import administration, catalogue, cms_response, recognise, score_observation
 from mappers.report import sections
@@ -300,3 +300,166 @@ def test_any_shape_never_raises(item: Any, contained: Any) -> None:
         response["contained"] = contained
         assert score_observation(response)[0] is None or recognise(response)
         assert cms_response(response, base_url=BASE) is None or recognise(response)
+
+
+# --- each instrument, from each kind of source -----------------------------------------------------------------------
+OBX_HEAD = (
+    "MSH|^~\\&|PROMS|CLINIC|FACADE|CARE|20260819091500-0400||ORU^R01^ORU_R01|M1|P|2.5.1",
+    "PID|1||1EG4TE5MK73^^^CMS&2.16.840.1.113883.4.927&ISO^MC||Doe^John^^^^^L||19500101|M",
+)
+TSCORE = "45.5"
+MEASURES = tuple(catalogue())
+
+
+def _questions(measure: str) -> list[tuple[str, str | None, int]]:
+    """Each item's linkId of CMS, its LOINC code if it has one, and a number that it may count."""
+    one = catalogue()[measure]
+    links = [item.link or f"{one.adaptive}{number}" for number, item in enumerate(one.items, start=1)]
+    return [(link, item.code, int(item.low) + 1) for link, item in zip(links, one.items, strict=True)]
+
+
+def _owners(measure: str) -> list[tuple[str, str | None]]:
+    """linkId and code of the scores that only an owner's table gives: they have to be sent."""
+    return [(score.link, score.code) for score in catalogue()[measure].scores if score.rule == "table"]
+
+
+def _group(measure: str) -> Conversion:
+    """OBR with the instrument's code, an OBX for each item and each owner's score."""
+    one = catalogue()[measure]
+    system = "LN" if one.system == canonical.LOINC else "L"
+    rows = [
+        *OBX_HEAD,
+        f"OBR|1||P-1^PROMS|{one.code}^^{system}|||20260819090000-0400|||||||||||||||20260819090500-0400|||F",
+    ]
+    told = [(code or link, "LN" if code else "L", number) for link, code, number in _questions(measure)]
+    told += [(code or link, "LN" if code else "L", TSCORE) for link, code in _owners(measure)]
+    rows += [f"OBX|{n}|NM|{code}^^{kind}||{value}||||||F" for n, (code, kind, value) in enumerate(told, start=1)]
+    return hl7v2.convert("\r".join([*rows, ""]).encode(), SOURCE)
+
+
+def _scale(measure: str) -> Conversion:
+    """The GAD-7 document with this instrument's scale in the place of its own."""
+    one = catalogue()[measure]
+    whole = (CASES / "gad7.xml").read_text("utf-8")
+    start, end = whole.index('<observation classCode="OBS"'), whole.rindex("</observation>") + len("</observation>")
+    told = [(link, code, str(number)) for link, code, number in _questions(measure)]
+    told += [(link, code, TSCORE) for link, code in _owners(measure)]
+    parts = "".join(
+        f'<entryRelationship typeCode="COMP">{_observation(code, link, value, n)}</entryRelationship>'
+        for n, (link, code, value) in enumerate(told)
+    )
+    panel = one.code if one.system == canonical.LOINC else None
+    scale = _observation(panel, one.code, None, 99, '<templateId root="2.16.840.1.113883.10.20.22.4.69"/>', parts)
+    return cda.convert((whole[:start] + scale + whole[end:]).encode(), SOURCE)
+
+
+def _observation(code: str | None, link: str, value: str | None, number: int, head: str = "", parts: str = "") -> str:
+    system = "2.16.840.1.113883.6.1" if code else "2.16.840.1.113883.3.9999.1"
+    stated = f'<value xsi:type="REAL" value="{value}"/>' if value else ""
+    return (
+        f'<observation classCode="OBS" moodCode="EVN">{head}<id root="2.25.77" extension="{number}"/>'
+        f'<code code="{code or link}" codeSystem="{system}"/><statusCode code="completed"/>'
+        f'<effectiveTime value="20260818103000-0400"/>{stated}{parts}</observation>'
+    )
+
+
+def _posted(measure: str) -> Conversion:
+    """A QuestionnaireResponse under CMS's linkIds."""
+    items = [{"linkId": link, "answer": [{"valueInteger": number}]} for link, _, number in _questions(measure)]
+    items += [{"linkId": link, "answer": [{"valueDecimal": Decimal(TSCORE)}]} for link, _ in _owners(measure)]
+    if catalogue()[measure].adaptive:
+        answers = [item for item in items if item["linkId"] != "tscore"]
+        for item in answers:
+            item["answer"] = [{"valueCoding": {"extension": [{"url": ORDINAL, "valueDecimal": 2}], "display": "x"}}]
+    response = {"resourceType": "QuestionnaireResponse", "id": "q", "status": "completed", "authored": "2026-08-19"}
+    response |= {"questionnaire": "https://forms.example/1", "subject": {"reference": "Patient/p"}, "item": items}
+    return convert(response, SOURCE)
+
+
+@pytest.mark.parametrize("source", [_posted, _group, _scale])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_each_instrument_of_each_source_reaches_cms_and_is_scored(measure: str, source: Any) -> None:
+    """All items under CMS's linkIds with a number, its form beside it, and the score derived from the response."""
+    conversion = source(measure)
+    response = next(one for one in conversion.resources if one["resourceType"] == "QuestionnaireResponse")
+    form = cms_response(response, base_url=BASE)
+    assert form.instrument.measure == measure
+    links = [link for link, _, _ in _questions(measure)]
+    assert list(_answers(form.response))[: len(links)] == links
+    assert [item["linkId"] for item in form.questionnaire["item"]][: len(links)] == links
+    scored = [one for one in conversion.resources if "derivedFrom" in one]
+    scored = [one for one in scored if "pco-prom-score-observation" in one["meta"]["profile"][0]]
+    assert len(scored) == (0 if measure == "PGIC" else 1)
+    assert {one["derivedFrom"][0]["reference"] for one in scored} <= {f"QuestionnaireResponse/{response['id']}"}
+    for resource in (*conversion.resources, form.response, form.questionnaire):
+        assert [issue for issue in validate(resource) if issue.is_error] == []
+    assert [issue for issue in conversion.issues if issue.is_error] == []
+
+
+def _rows(panel: str, *rows: str) -> Conversion:
+    obr = f"OBR|1||P-1^PROMS|{panel}|||20260819090000-0400|||||||||||||||20260819090500-0400|||F"
+    return hl7v2.convert("\r".join([*OBX_HEAD, obr, *rows, ""]).encode(), SOURCE)
+
+
+def _numbered(measure: str, *, start: int = 1) -> list[str]:
+    told = enumerate(_questions(measure), start=start)
+    return [f"OBX|{n}|NM|{code or link}^^{'LN' if code else 'L'}||{value}||||||F" for n, (link, code, value) in told]
+
+
+def _kinds(conversion: Conversion) -> list[str]:
+    return [one["resourceType"] for one in conversion.resources]
+
+
+def test_two_instruments_under_one_order_are_two_responses() -> None:
+    """A battery: each answer goes to its own instrument, whatever OBR-4 says; each has its score."""
+    rows = [*_numbered("PHQ-9"), *_numbered("GAD-7", start=11)]
+    for panel in ("X1^Intake^L", "44249-1^PHQ-9^LN"):
+        found = _rows(panel, *rows).resources
+        measures = [recognise(one).measure for one in found if one["resourceType"] == "QuestionnaireResponse"]
+        assert sorted(measures) == ["GAD-7", "PHQ-9"]
+        codes = [one["code"]["coding"][0]["code"] for one in found if one["resourceType"] == "Observation"]
+        assert sorted(codes) == ["44261-6", "70274-6"]
+
+
+def test_two_questions_of_phq_9_are_no_phq_9() -> None:
+    """PHQ-2 has a panel of its own and is none of ACCESS's: its answers stay Observations."""
+    rows = [row for row in _numbered("PHQ-9") if "44250-9" in row or "44255-8" in row]
+    for panel in ("55758-7^PHQ-2^LN", "X1^Questions^L"):
+        assert "QuestionnaireResponse" not in _kinds(_rows(panel, *rows))
+        assert _kinds(_rows(panel, *rows)).count("Observation") == 2
+
+
+def test_a_note_on_an_answer_is_kept_with_the_answer() -> None:
+    """A response has no place for it: the answer is an Observation as well, derived from the response."""
+    first, *rest = _numbered("GAD-7")
+    found = _rows("69737-5^^LN", first, "NTE|1||Asked twice", *rest).resources
+    noted = [one for one in found if "note" in one]
+    assert [one["note"] for one in noted] == [[{"text": "Asked twice"}]]
+    assert noted[0]["derivedFrom"][0]["reference"].startswith("QuestionnaireResponse/")
+
+
+def test_what_an_answer_has_no_place_for_is_in_the_account() -> None:
+    """Flags, observers and another time than the response's are told."""
+    first, second, *rest = _numbered("GAD-7")
+    other = second.replace("||||||F", "|||H|||F|||20260818090000-0400")
+    told = {one.location for one in _rows("69737-5^^LN", first, other, *rest).unmapped if one.kind == "left"}
+    assert {"OBX[2]-8", "OBX[2]-14"} <= told
+
+
+def test_an_adaptive_test_keeps_every_answer() -> None:
+    """Its questions vary from patient to patient: those that no table lists are answers, too."""
+    rows = ("OBX|1|CWE|61600-1^^LN||LA13918-0^^LN||||||F", "OBX|2|CWE|61597-1^^LN||LA13920-6^^LN||||||F")
+    conversion = _rows("91722-9^^LN", *rows, "OBX|3|NM|91721-1^^LN||38.2||||||F")
+    response = next(one for one in conversion.resources if one["resourceType"] == "QuestionnaireResponse")
+    assert [item["linkId"] for item in response["item"]] == ["/61600-1", "/61597-1", "/91721-1"]
+
+
+@pytest.mark.parametrize("measure", ["WHODAS", "ODI"])
+def test_a_total_without_a_loinc_code_is_checked_as_well(measure: str) -> None:
+    """It is kept as sent, reaches CMS as sent, and a person is told."""
+    score = catalogue()[measure].score
+    row = f"OBX|99|NM|{score.code or score.link}^^{'LN' if score.code else 'L'}||3||||||F"
+    conversion = _rows(f"{catalogue()[measure].code}^^L", *_numbered(measure), row)
+    assert [issue.code for issue in conversion.issues if issue.severity == "warning"] == ["business-rule"]
+    response = next(one for one in conversion.resources if one["resourceType"] == "QuestionnaireResponse")
+    assert _answers(cms_response(response, base_url=BASE).response)[score.link] == {"valueDecimal": 3}

@@ -1,4 +1,4 @@
-"""Requirement: a new field is one row, from the user's folder, without code: docs/mapping.md, run (issue 4)."""
+"""Requirement: a new field is one row, from the user's folder, without code: docs/mapping.md, run."""
 
 import json
 import re

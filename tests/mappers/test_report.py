@@ -1,4 +1,4 @@
-"""Requirement: the ACCESS document Bundle, exact and deterministic (issue 2; access-data-reporting 1 to 6 and 10)."""
+"""Requirement: the ACCESS document Bundle, exact and deterministic (access-data-reporting 1 to 6 and 10)."""
 
 import re
 from collections.abc import Iterator

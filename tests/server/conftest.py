@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -23,6 +22,7 @@ from sandbox.settings import load as sandbox_settings
 from server import settings as settings_module
 from server.app import create_app
 from server.clock import machine_now
+from server.cms.client import connections
 from server.context import Context
 from server.demo import messages
 from server.domain.errors import Temporary
@@ -191,8 +191,8 @@ async def installation(
     @contextlib.asynccontextmanager
     async def wiring(_: Settings) -> AsyncIterator[Context]:
         store = open_store(f"sqlite:///{tmp_path / 'facade.db'}", settings.key_file)
-        async with httpx2.AsyncClient(trust_env=False) as http:
-            yield Context(settings, store, clock, http, defaultdict(asyncio.Lock))
+        async with connections(settings) as to_cms, httpx2.AsyncClient(trust_env=False) as http:
+            yield Context(settings, store, clock, http, to_cms)
         await store.close()
 
     app = create_app(settings, work=False, wiring=wiring)

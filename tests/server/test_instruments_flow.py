@@ -1,4 +1,4 @@
-"""Requirement: answers by HL7 v2, C-CDA and FHIR all become the BH and MSK reports that CMS takes (issue 4)."""
+"""Requirement: answers by HL7 v2, C-CDA and FHIR all become the BH and MSK reports that CMS takes."""
 
 from pathlib import Path
 from typing import Any

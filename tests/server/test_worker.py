@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from server import worker as worker_module
 from server.clock import machine_now
 from server.context import Context
 from server.domain.coordination import WorkItem
@@ -29,7 +30,7 @@ from server.pipeline import STEPS
 from server.settings import Author, CmsEndpoint, Participant, Settings
 from server.store.base import Changeset, Where
 from server.store.crypto import generate_master_key
-from server.store.opening import open_store
+from server.store.opening import open_holds, open_store
 from server.worker import MAX_ATTEMPTS, Worker
 
 ENTITY = "ACCES12345"
@@ -441,3 +442,94 @@ def _is_at_work(file: Path) -> bool:
     with contextlib.closing(sqlite3.connect(file)) as store, contextlib.suppress(sqlite3.OperationalError):
         return store.execute("SELECT 1 FROM job WHERE kind = 'recover'").fetchone() is not None
     return False
+
+
+async def test_what_can_not_be_done_again_waits_for_a_living_process(shop: Shop) -> None:
+    """A lease that ran out while another process has the job in hand moves nothing; once that has ended, it does."""
+    runs: list[str] = []
+
+    async def step(job: Job, _: Context) -> Changeset:
+        runs.append(job.key)
+        return Changeset()
+
+    async def looked_again() -> bool:
+        return await shop.is_done("b")
+
+    shop.step(step, kind=JobKind.SEND)
+    await shop.enqueue("a", kind=JobKind.SEND)
+    past = machine_now() - timedelta(hours=1)
+    (job,) = await shop.context.store.claim(
+        now=shop.clock.at, machine_now=past, lease_seconds=60, limit=9, kinds=(JobKind.SEND,)
+    )
+    with open_holds(shop.context.settings.store_url).hold(job.id) as ours:
+        assert ours
+        await shop.enqueue("b", kind=JobKind.SEND)
+        await shop.work(looked_again)
+        assert runs == ["b"]
+    await shop.work(shop.is_done)
+    assert runs == ["b", "a"]
+
+
+async def test_a_person_is_told_which_process_does_not_go_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with the process and what to do."""
+
+    async def told() -> bool:
+        return bool(await shop.context.store.find(WorkItem))
+
+    monkeypatch.setattr(worker_module, "STUCK_SECONDS", -1.0)
+    await shop.enqueue("submission-1", kind=JobKind.SEND)
+    (job,) = await shop.context.store.claim(
+        now=shop.clock.at, machine_now=machine_now(), lease_seconds=60, limit=9, kinds=(JobKind.SEND,)
+    )
+    with open_holds(shop.context.settings.store_url).hold(job.id):
+        await shop.work(told)
+        await shop.work(told)
+    (item,) = await shop.context.store.find(WorkItem)
+    assert (item.kind, item.subject) == ("process", "submission/submission-1")
+    assert f"Process {os.getpid()} on " in item.text
+
+
+@pytest.mark.parametrize(("kind", "kept"), [(JobKind.SEND, True), (KIND, False)])
+async def test_an_answer_counts_though_the_lease_is_lost(shop: Shop, kind: JobKind, kept: bool) -> None:
+    """What CMS answered is known, whoever has the job by now; what can be done again is left to that one."""
+
+    async def step(_: Job, context: Context) -> Changeset:
+        later = machine_now() + timedelta(seconds=context.settings.lease_seconds + 1)
+        await context.store.claim(now=shop.clock.at, machine_now=later, lease_seconds=600, limit=10, kinds=(kind,))
+        return _fact("answer")
+
+    async def taken_over() -> bool:
+        job = await shop.job()
+        return job is not None and job.attempts == 2
+
+    shop.step(step, kind=kind)
+    await shop.enqueue("a", kind=kind)
+    await shop.work(taken_over)
+    found = await shop.context.store.get(Remembered, participant_id=ENTITY, name="answer")
+    assert (found is not None) is kept
+
+
+async def test_an_answer_does_not_count_once_another_has_begun(shop: Shop) -> None:
+    """The row has moved on since: the late answer is to an earlier try than the one that counts now."""
+    await shop.context.store.commit(_fact("row"))
+
+    async def step(_: Job, context: Context) -> Changeset:
+        before = await context.store.get(Remembered, participant_id=ENTITY, name="row")
+        assert before is not None
+        later = machine_now() + timedelta(seconds=context.settings.lease_seconds + 1)
+        await context.store.claim(
+            now=shop.clock.at, machine_now=later, lease_seconds=600, limit=10, kinds=(JobKind.SEND,)
+        )
+        await context.store.commit(Changeset(replace=(replace(before, value="another's"),)))
+        return Changeset(replace=(replace(before, value="late"),))
+
+    async def taken_over() -> bool:
+        job = await shop.job()
+        return job is not None and job.attempts == 2
+
+    shop.step(step, kind=JobKind.SEND)
+    await shop.enqueue("a", kind=JobKind.SEND)
+    await shop.work(taken_over)
+    row = await shop.context.store.get(Remembered, participant_id=ENTITY, name="row")
+    assert row is not None
+    assert row.value == "another's"

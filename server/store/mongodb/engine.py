@@ -111,13 +111,21 @@ class MongoStore(RawAccess):
             return await self._open()[documents.name].count_documents(query)
 
     async def claim(
-        self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind] = ()
+        self,
+        *,
+        now: datetime,
+        machine_now: datetime,
+        lease_seconds: float,
+        limit: int,
+        kinds: Sequence[JobKind] = (),
+        held: Sequence[str] = (),
     ) -> Sequence[Job]:
         """Finds first, then takes what nobody else took meanwhile. Leases are stored in the server's time."""
         if not self._server_clock.is_known:
             await self.changed()
         at = self._server_clock.of(machine_now)
-        claim = jobs.Claim(now=now, machine_now=at, lease_seconds=lease_seconds, limit=limit, kinds=kinds)
+        until = at + timedelta(seconds=lease_seconds)
+        claim = jobs.Claim(now=now, machine_now=at, until=until, limit=limit, kinds=kinds, held=held)
         with translating(jobs.TABLE), pymongo.timeout(SECONDS):
             taken = await claim.run(self._open()[jobs.TABLE])
         return [replace(job, leased_until=machine_now + timedelta(seconds=lease_seconds)) for job in taken]

@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from pymongo import AsyncMongoClient, DeleteOne, UpdateOne
@@ -30,18 +30,25 @@ class Claim:
     """One request for due work. `token` marks all that it takes."""
 
     def __init__(
-        self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind]
+        self,
+        *,
+        now: datetime,
+        machine_now: datetime,
+        until: datetime,
+        limit: int,
+        kinds: Sequence[JobKind],
+        held: Sequence[str],
     ) -> None:
         of_kinds: Document = {"kind": {"$in": [str(kind) for kind in kinds]}} if kinds else {}
+        not_held: Document = {"id": {"$nin": list(held)}} if held else {}
         self._limit = limit
         self._wanted = (
             {"state": "waiting", "due_at": {"$lte": instant(now)}, **of_kinds},
-            {"state": "leased", "leased_until": {"$lt": instant(machine_now)}, **of_kinds},
+            {"state": "leased", "leased_until": {"$lt": instant(machine_now)}, **of_kinds, **not_held},
         )
         self._token = secrets.token_hex(16)
-        until = instant(machine_now + timedelta(seconds=lease_seconds))
         self._lease: Document = {
-            "$set": {"state": "leased", "leased_until": until, "lease_token": self._token},
+            "$set": {"state": "leased", "leased_until": instant(until), "lease_token": self._token},
             "$unset": {"waiting_key": ""},
             "$inc": {"attempts": 1, "revision": 1},
         }

@@ -1,5 +1,6 @@
 """A Changeset as statements: encoded before it is queued, applied in the writer's thread."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from server.domain.audit import AuditEntry
@@ -14,7 +15,9 @@ from server.store.sqlite.writer import Transaction
 from server.store.waiting import WaitingJob, waiting_job
 
 Keys = dict[str, DataKey]
+_Audited = tuple[str, list[Any], DataKey]
 _entries = statements_of(AuditEntry)
+_encode_entry = _entries.codec.encode
 
 
 class _Batch(NamedTuple):
@@ -33,7 +36,7 @@ class Prepared(NamedTuple):
     batches: tuple[_Batch, ...]
     jobs: list[WaitingJob]
     each: list[jobs.ForEach]
-    audit: list[tuple[str, list[Any], DataKey]]
+    audit: list[_Audited]
     rows: int  # that it writes, about
 
     def run(self, transaction: Transaction) -> None:
@@ -50,9 +53,28 @@ class Prepared(NamedTuple):
             transaction.append(participant_id, values, key)
 
 
-def prepare(changeset: Changeset, keys: Keys) -> Prepared:
-    """Seals, blinds and encodes. Raises ValueError for rows that no engine takes."""
+def prepare(changesets: Sequence[Changeset], keys: Keys) -> Prepared:
+    """Seals, blinds and encodes; one after the other is one transaction. Raises ValueError for rows no engine takes."""
     batches: dict[str, _Batch] = {}
+    audit: list[_Audited] = []
+    waiting: list[WaitingJob] = []
+    each: list[jobs.ForEach] = []
+    finish, rows = None, 0
+    for changeset in changesets:
+        rows += _add_rows(batches, changeset, keys)
+        for entry in changeset.audit:
+            key = keys[entry.participant_id]
+            audit.append((entry.participant_id, _encode_entry(entry, key, 1), key))
+        if changeset.jobs:
+            waiting += [waiting_job(job) for job in changeset.jobs]
+        if changeset.each:
+            each += [jobs.for_each(wanted) for wanted in changeset.each]
+        finish = finish or changeset.finish
+    rows += len(audit) + len(waiting) + len(each)
+    return Prepared(finish, tuple(batches.values()), waiting, each, audit, rows)
+
+
+def _add_rows(batches: dict[str, _Batch], changeset: Changeset, keys: Keys) -> int:
     for record in changeset.delete:
         found = _changeable(record)
         row = found.codec.locate(record, keys[record.participant_id])
@@ -66,14 +88,7 @@ def prepare(changeset: Changeset, keys: Keys) -> Prepared:
         if found is _entries:
             raise ValueError("audit entries go into Changeset.audit: the engine chains them")
         _add(batches, found, found.insert, found.codec.encode(record, keys[record.participant_id], 1), compared=False)
-    audit = [
-        (e.participant_id, _entries.codec.encode(e, keys[e.participant_id], 1), keys[e.participant_id])
-        for e in changeset.audit
-    ]
-    parts = (changeset.delete, changeset.replace, changeset.insert, changeset.jobs, changeset.each, audit)
-    waiting = [waiting_job(job) for job in changeset.jobs]
-    each = [jobs.for_each(wanted) for wanted in changeset.each]
-    return Prepared(changeset.finish, tuple(batches.values()), waiting, each, audit, sum(map(len, parts)))
+    return len(changeset.delete) + len(changeset.replace) + len(changeset.insert)
 
 
 def _changeable(record: Record) -> Statements[Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from server.store.base import ChainReport, Changeset, Where
 from server.store.conditions import has_blind, participant_of
 from server.store.crypto import DataKey, MasterKey
 from server.store.sqlite import jobs, verify
-from server.store.sqlite.changes import Prepared, prepare
+from server.store.sqlite.changes import prepare
 from server.store.sqlite.connection import create_file, open_writer
 from server.store.sqlite.faults import translating
 from server.store.sqlite.keys import KeyRing, check_master_key
@@ -51,19 +51,19 @@ class SqliteStore(RawAccess):
 
     async def commit(self, changeset: Changeset) -> None:
         """One transaction, together with whatever else is queued."""
-        prepared = await self.prepared(changeset)
+        prepared = prepare((changeset,), await self.keys(changeset))
         if prepared.rows or prepared.finish is not None:
             await self._writer.submit(prepared.run, rows=prepared.rows)
 
     async def begin(self, first: Changeset) -> "Begun":
         """Queued when it returns."""
-        prepared = await self.prepared(first)
-        return Begun(self, first, self._writer.hand(prepared.run, rows=prepared.rows))
+        keys = await self.keys(first)
+        work = self._writer.hand(lambda transaction: prepare((first,), keys).run(transaction), rows=len(first.insert))
+        return Begun(self, first, keys, work)
 
-    async def prepared(self, changeset: Changeset) -> Prepared:
-        """Sealed and encoded; waits only where a participant's key is not in memory yet."""
-        keys = {name: self._ring.get(name) or await self._key(name) for name in changeset.participants()}
-        return prepare(changeset, keys)
+    async def keys(self, changeset: Changeset) -> dict[str, DataKey]:
+        """The participants' keys; waits only where one is not in memory yet."""
+        return {name: self._ring.get(name) or await self._key(name) for name in changeset.participants()}
 
     async def get(self, kind: type[R], **key: Any) -> R | None:
         """By primary key. Raises ValueError if the key is not whole."""
@@ -107,10 +107,18 @@ class SqliteStore(RawAccess):
         return await self._readers.far(read)
 
     async def claim(
-        self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind] = ()
+        self,
+        *,
+        now: datetime,
+        machine_now: datetime,
+        lease_seconds: float,
+        limit: int,
+        kinds: Sequence[JobKind] = (),
+        held: Sequence[str] = (),
     ) -> Sequence[Job]:
         """Looks first whether anything is due: a worker that finds nothing keeps no writer waiting."""
-        claim = jobs.Claim(now=now, machine_now=machine_now, lease_seconds=lease_seconds, limit=limit, kinds=kinds)
+        until = machine_now + timedelta(seconds=lease_seconds)
+        claim = jobs.Claim(now=now, machine_now=machine_now, until=until, limit=limit, kinds=kinds, held=held)
         if not await self._value(claim.any, claim.any_values):
             return ()
         return await self._writer.submit(claim.run)
@@ -181,21 +189,23 @@ class SqliteStore(RawAccess):
 class Begun:
     """See `server.store.base.Pending`. What is handed over in the same turn of the event loop shares a transaction."""
 
-    __slots__ = ("_first", "_store", "_work")
+    __slots__ = ("_first", "_keys", "_store", "_work")
 
-    def __init__(self, store: SqliteStore, first: Changeset, work: Work) -> None:
+    def __init__(self, store: SqliteStore, first: Changeset, keys: dict[str, DataKey], work: Work) -> None:
         self._store = store
         self._first = first
+        self._keys = keys
         self._work = work
 
     async def commit(self, more: Changeset) -> None:
         """Joins the first part if that still waits, else follows it."""
-        prepared = await self._store.prepared(more)
+        keys = self._keys | await self._store.keys(more)
         if self._work.taken:
             await self._work.future
             await self._store.commit(more)
             return
-        self._work.extend(prepared.run, prepared.rows)
+        prepared = prepare((self._first, more), keys)
+        self._work.run, self._work.rows = prepared.run, prepared.rows
         try:
             await self._work.future
         except Conflict:

@@ -2,7 +2,7 @@
 # ruff: noqa: S608 - column names come from the record type; values are always bound
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from server.domain.errors import LeaseLost, UniqueViolation
@@ -48,15 +48,22 @@ class Claim:
     """One request for due work. Asked first whether there is any (a read), then run in a transaction."""
 
     def __init__(
-        self, *, now: datetime, machine_now: datetime, lease_seconds: float, limit: int, kinds: Sequence[JobKind]
+        self,
+        *,
+        now: datetime,
+        machine_now: datetime,
+        until: datetime,
+        limit: int,
+        kinds: Sequence[JobKind],
+        held: Sequence[str],
     ) -> None:
         of_kinds = f' AND "kind" IN ({", ".join("?" * len(kinds))})' if kinds else ""
+        not_held = f' AND "id" NOT IN ({", ".join("?" * len(held))})' if held else ""
         names = [str(kind) for kind in kinds]
-        due, expired = [instant(now), *names], [instant(machine_now), *names]
-        until = instant(machine_now + timedelta(seconds=lease_seconds))
+        due, expired = [instant(now), *names], [instant(machine_now), *names, *held]
         self.any = (
             f'SELECT EXISTS (SELECT 1 FROM "job" WHERE {_DUE}{of_kinds}) '
-            f'OR EXISTS (SELECT 1 FROM "job" WHERE {_EXPIRED}{of_kinds})'
+            f'OR EXISTS (SELECT 1 FROM "job" WHERE {_EXPIRED}{of_kinds}{not_held})'
         )
         self.any_values = [*due, *expired]
         oldest = 'ORDER BY "due_at", "id" LIMIT ?'
@@ -64,11 +71,11 @@ class Claim:
             'UPDATE "job" SET "state" = \'leased\', "waiting_key" = NULL, "leased_until" = ?, '
             '"lease_token" = lower(hex(randomblob(16))), "attempts" = "attempts" + 1, "revision" = "revision" + 1 '
             'WHERE "id" IN (SELECT "id" FROM ('
-            f'SELECT * FROM (SELECT "id", "due_at" FROM "job" WHERE {_DUE}{of_kinds} {oldest}) UNION ALL '
-            f'SELECT * FROM (SELECT "id", "due_at" FROM "job" WHERE {_EXPIRED}{of_kinds} {oldest})) {oldest}) '
+            f'SELECT * FROM (SELECT "id", "due_at" FROM "job" WHERE {_DUE}{of_kinds} {oldest}) UNION ALL SELECT * FROM '
+            f'(SELECT "id", "due_at" FROM "job" WHERE {_EXPIRED}{of_kinds}{not_held} {oldest})) {oldest}) '
             f"RETURNING {_COLUMNS}"
         )
-        self._take_values: list[Any] = [until, *due, limit, *expired, limit, limit]
+        self._take_values: list[Any] = [instant(until), *due, limit, *expired, limit, limit]
 
     def run(self, transaction: Transaction) -> list[Job]:
         """Leases the jobs; oldest first."""

@@ -75,7 +75,7 @@ class Transaction:
 
 
 class Work:
-    """What is queued; once `taken` it is being written."""
+    """What is queued. Until it is `taken`, to be written, `run` may still be given more to do."""
 
     __slots__ = ("future", "rows", "run", "taken")
 
@@ -84,16 +84,6 @@ class Work:
         self.rows = rows
         self.future = future
         self.taken = False
-
-    def extend(self, run: Callable[[Transaction], Any], rows: int) -> None:
-        """Adds to it, before it is taken: all of it is written or nothing."""
-        first = self.run
-
-        def both(transaction: Transaction) -> Any:
-            first(transaction)
-            return run(transaction)
-
-        self.run, self.rows = both, self.rows + rows
 
 
 class _Group(NamedTuple):

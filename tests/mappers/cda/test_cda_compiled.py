@@ -92,3 +92,25 @@ def test_a_wrong_row_fails_when_it_is_compiled(row):
     """Not with a patient's document."""
     with pytest.raises((ValueError, KeyError)):
         compile_table([row], CONVERTERS)
+
+
+@pytest.mark.parametrize("late", [{}, {"when": {"statusCode/@code": ["completed"]}}])
+def test_what_is_written_into_is_the_resources_own(late):
+    """A code is one object for all resources that have it: a row that writes inside it changes no other document."""
+    inside = {"from": "title/@code", "to": "code.text", **late}
+    inner = '<code code="1-8"/><statusCode code="completed"/><title code="ours"/>'
+    changed, _, _ = _apply([CODE, inside], inner)
+    other, _, _ = _apply([CODE], inner)
+    assert changed["code"] == {"coding": [{"code": "1-8"}], "text": "ours"}
+    assert other["code"] == {"coding": [{"code": "1-8"}]}
+
+
+def test_a_list_of_a_converter_stays_as_it_was():
+    """Values are added to a list of the resource's own."""
+    given = [{"a": 1}]
+    rows = [{"from": name, "to": "note[]", "datatype": "list"} for name in ("code", "value")]
+    root, _ = read(ROOT.format('<code code="1"/><value value="2"/>').encode())
+    document = Document(root, Source("0" * 64, "2026-01-01T00:00:00Z"))
+    resource = {}
+    compile_table(rows, {"list": lambda *_: given}).apply(root[0], resource, document)
+    assert (resource["note"], given) == ([{"a": 1}, {"a": 1}], [{"a": 1}])

@@ -8,7 +8,7 @@ import weakref
 from mappers.cda import context, convert
 from mappers.conversion import Source
 
-TIMES = 6
+TIMES = 5.5  # the promise is six
 ENTRIES = 150
 
 
@@ -24,7 +24,7 @@ def _dense(data: bytes) -> bytes:
     return text.replace(entry[0], "".join(copies), 1).encode()
 
 
-def test_the_peak_is_at_most_six_times_the_document(case):
+def test_the_peak_stays_below_six_times_the_document(case):
     """Python's own peak (tracemalloc, so without lxml's tree), the resources and the base64 of the bytes included."""
     data = _dense(case("clinic-vitals"))
     source = Source("0" * 64, "2026-02-03T04:05:06Z")

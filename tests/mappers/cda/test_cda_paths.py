@@ -60,3 +60,16 @@ def test_the_location_is_an_xpath_to_the_same_element(case):
     for node in root.iter("{urn:hl7-org:v3}*"):
         steps = "/".join(f"c:{step}" for step in paths.location(node).split("/")[1:])
         assert root.getroottree().xpath(f"/{steps}", namespaces=NAMES) == [node]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_places_inside_an_entry_are_those_of_the_document(case, large):
+    """Counted by lxml or numbered by us, from the root or from the entry: one place for one element."""
+    root, _ = read(case("care-summary"))
+    places = paths.Places(root, large=large)
+    for entry in root.iter("{urn:hl7-org:v3}entry"):
+        places.enter(entry, paths.location(entry))
+        assert [places.of(node) for node in entry.iter()] == [paths.location(node) for node in entry.iter()]
+        assert places.of(root[0]) == paths.location(root[0])
+    places.leave()
+    assert [places.of(node) for node in root.iter()] == [paths.location(node) for node in root.iter()]

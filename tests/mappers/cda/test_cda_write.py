@@ -23,7 +23,14 @@ ORDER = {
     "recordTarget author custodian informationRecipient documentationOf relatedDocument componentOf component",
     "patientRole": "id addr telecom patient",
     "patient": "name administrativeGenderCode birthTime raceCode ethnicGroupCode",
-    "assignedAuthor": "id code addr telecom assignedPerson representedOrganization",
+    "assignedAuthor": "id code addr telecom assignedPerson assignedAuthoringDevice representedOrganization",
+    "assignedAuthoringDevice": "manufacturerModelName softwareName",
+    "assignedEntity": "id addr telecom assignedPerson",
+    "author": "time assignedAuthor",
+    "intendedRecipient": "id addr telecom informationRecipient",
+    "manufacturedProduct": "templateId manufacturedMaterial manufacturedLabeledDrug",
+    "observationRange": "text value",
+    "performer": "functionCode assignedEntity",
     "representedCustodianOrganization": "id name telecom addr",
     "section": "templateId code title text entry",
     "observation": "templateId id code text statusCode effectiveTime value interpretationCode author participant "
@@ -32,7 +39,7 @@ ORDER = {
     "organizer": "templateId id code statusCode effectiveTime component",
     "substanceAdministration": "templateId id code text statusCode effectiveTime routeCode doseQuantity consumable "
     "author entryRelationship",
-    "serviceEvent": "effectiveTime performer",
+    "serviceEvent": "templateId effectiveTime performer",
     "encompassingEncounter": "id effectiveTime location",
 }
 NEEDED = {  # sections that each document template requires (C-CDA R2.1)
@@ -319,3 +326,192 @@ def test_a_bundle_without_patient_is_refused():
     """Nothing can be written about nobody."""
     with pytest.raises(ValueError, match="no Composition or no Patient"):
         write({"resourceType": "Bundle", "entry": []}, Kind.CARE_PLAN)
+
+
+def _with(*changed, without=()):
+    """The update with these resources in the place of those of the same type and id, and without some types."""
+    places = {(one["resourceType"], one["id"]): one for one in [*HELD, *changed]}
+    kept = [one for one in places.values() if one["resourceType"] not in without]
+    return BUNDLE | {"entry": [{"resource": one} for one in kept]}
+
+
+def _held(kind):
+    return copy.deepcopy(next(one for one in HELD if one["resourceType"] == kind))
+
+
+def _root(bundle, kind):
+    return etree.fromstring(write(bundle, kind))
+
+
+def _all(root, path):
+    return root.xpath(path, namespaces=NAMES)
+
+
+def _entries(root, template):
+    return _all(root, f"//c:templateId[@root='2.16.840.1.113883.10.20.22.{template}']/..")
+
+
+UNDATED = (
+    "1.1", "1.9", "2.1.1", "2.3.1", "2.4.1", "2.5.1", "2.6.1", "2.10", "4.1", "4.2", "4.3", "4.4", "4.16", "4.23",
+    "4.26", "4.27", "4.39",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_templates_that_r11_had_stand_undated_as_well(kind):
+    """C-CDA R2.1, compatibility: a dated template of R1.1's has its undated one beside it."""
+    for node in _root(BUNDLE, kind).iter(f"{V3}*"):
+        found = node.findall(f"{V3}templateId")
+        dated = {one.get("root") for one in found if one.get("extension")}
+        undated = {one.get("root") for one in found if not one.get("extension")}
+        older = {f"2.16.840.1.113883.10.20.22.{one}" for one in UNDATED} | {"1.3.6.1.4.1.19376.1.5.3.1.3.1"}
+        assert dated & older <= undated
+
+
+def test_a_result_organizer_has_both_ends_of_its_time():
+    """CONF:1198-32488 and -32489: low and high, of one moment the same."""
+    times = _entries(_root(BUNDLE, Kind.REFERRAL_NOTE), "4.1")[0].find(f"{V3}effectiveTime")
+    assert [one.get("value") for one in times] == ["20260801080000-0400"] * 2
+
+
+def test_a_medication_says_its_interval_its_dose_and_its_words():
+    """CONF:1098-7508 (IVL_TS by xsi:type), -7516 (a dose, if not known), 81-32755 (words by reference)."""
+    root = _root(BUNDLE, Kind.REFERRAL_NOTE)
+    activity = _entries(root, "4.16")[0]
+    assert activity.find(f"{V3}effectiveTime").get("{http://www.w3.org/2001/XMLSchema-instance}type") == "IVL_TS"
+    assert activity.find(f"{V3}doseQuantity").get("nullFlavor") == "UNK"
+    named = _entries(root, "4.147")[0].find(f"{V3}text/{V3}reference").get("value").removeprefix("#")
+    assert _all(root, f"//c:content[@ID='{named}']")[0].text == "One a day"
+
+
+def test_a_proposed_medication_is_no_medication_activity():
+    """C-CDA R2.1, 4.16: the mood is EVN or INT."""
+    proposed = _held("MedicationRequest") | {"intent": "proposal"}
+    assert _entries(_root(_with(proposed), Kind.REFERRAL_NOTE), "4.16") == []
+
+
+@pytest.mark.parametrize(
+    ("author", "wanted"), [("Organization/o", "assignedAuthoringDevice"), ("Device/none", "assignedPerson")]
+)
+def test_an_author_that_is_no_person_is_whole_all_the_same(author, wanted):
+    """CONF:1198-5428, -5452, -16790: addr, telecom, and a person or a device."""
+    composition = _held("Composition") | {"author": [{"reference": author}]}
+    role = _root(_with(composition), Kind.CARE_PLAN).find(f"{V3}author/{V3}assignedAuthor")
+    parts = {child.tag.removeprefix(V3) for child in role}
+    assert {"id", "addr", "telecom", wanted} <= parts
+    assert len({"assignedPerson", "assignedAuthoringDevice"} & parts) == 1
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_a_referral_note_has_one_recipient(known):
+    """CONF:1198-31589 to -31594: exactly one, with a name and a telecom; the first practitioner, or nobody known."""
+    doctors = [_held("Practitioner") | {"id": f"d{index}"} for index in range(known)]
+    patient = _held("Patient") | {
+        "generalPractitioner": [{"reference": f"Practitioner/d{one}"} for one in range(known)]
+    }
+    found = _all(_root(_with(patient, *doctors), Kind.REFERRAL_NOTE), "/c:ClinicalDocument/c:informationRecipient")
+    assert len(found) == 1
+    assert _all(found[0], "c:intendedRecipient[c:telecom]/c:informationRecipient/c:name")
+    assert (
+        len(_all(_root(_with(patient, *doctors), Kind.CARE_PLAN), "/c:ClinicalDocument/c:informationRecipient"))
+        == known
+    )
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_service_has_a_performer_and_both_ends(kind):
+    """CONF:1198-31905 and -10066: a person who performs it, if not known, and a high, if not known."""
+    event = _root(_with(without=("CarePlan",)), kind).find(f"{V3}documentationOf/{V3}serviceEvent")
+    assert _all(event, "c:templateId[@root='2.16.840.1.113883.10.20.21.3.1']")
+    assert _all(event, "c:performer/c:assignedEntity/c:assignedPerson/c:name")
+    assert [one.get("nullFlavor") for one in event.find(f"{V3}effectiveTime")] == ["UNK", "UNK"]
+
+
+def test_a_progress_note_has_a_time_of_its_encounter():
+    """CONF:1198-7598: at least a day; the encounter itself is not applicable."""
+    encounter = _root(BUNDLE, Kind.PROGRESS_NOTE).find(f"{V3}componentOf/{V3}encompassingEncounter")
+    assert encounter.get("nullFlavor") == "NA"
+    assert encounter.find(f"{V3}effectiveTime/{V3}low").get("value") == "20260820183000-0400"
+
+
+@pytest.mark.parametrize("kind", [Kind.CARE_PLAN, Kind.PROGRESS_NOTE])
+def test_only_what_is_active_is_a_planned_act(kind):
+    """CONF:1098-32019: a planned act is active; a request that is not stands in the narrative alone."""
+    root = _root(_with(_held("ServiceRequest") | {"status": "completed"}), kind)
+    assert _entries(root, "4.39") == []
+    assert "completed" in [cell.text for cell in root.iter(f"{V3}td")]
+
+
+def test_an_intervention_names_its_goal_or_is_the_plan_alone():
+    """CONF:1198-32673: a planned intervention act points at a goal; without one the planned act stands by itself."""
+    section = _all(_root(_with(without=("Goal",)), Kind.CARE_PLAN), "//c:section[c:code/@code='62387-6']")[0]
+    assert _all(section, "c:entry/c:act/c:templateId/@root")[0].endswith("4.39")
+    assert _entries(_root(BUNDLE, Kind.CARE_PLAN), "4.146")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"valueQuantity": {"value": Decimal("69"), "unit": "inches"}},
+        {"valueQuantity": _quantity("200", "mm[Hg]", comparator=">")},
+        {"valueQuantity": _quantity("2", "1")},
+        {"valueString": "refused"},
+        {"dataAbsentReason": {"text": "refused"}},
+    ],
+)
+def test_a_vital_sign_that_is_no_quantity_is_told_as_a_result(value):
+    """CONF:1098-7305 and -31579: a vital sign is a PQ with a UCUM unit; anything else keeps its value as a result."""
+    root = _root(_with(_observation("bp", "vital-signs", "8302-2", "2026-08-19", **value)), Kind.REFERRAL_NOTE)
+    assert _entries(root, "4.27") == []
+    assert "8302-2" in {one.find(f"{V3}code").get("code") for one in _entries(root, "4.2")}
+
+
+def test_every_observation_has_a_value():
+    """CONF:1198-7143: that there is none is said."""
+    bare = _observation("a1c", "laboratory", "4548-4", "2026-08-01")
+    value = _entries(_root(_with(bare), Kind.REFERRAL_NOTE), "4.2")[0].find(f"{V3}value")
+    assert value.get("nullFlavor") == "NI"
+
+
+def test_a_concern_that_is_over_has_an_end():
+    """CONF:1198-10085: high of a completed concern, if not known."""
+    over = _held("Condition") | {
+        "clinicalStatus": _concept("http://terminology.hl7.org/CodeSystem/condition-clinical", "resolved")
+    }
+    times = _entries(_root(_with(over), Kind.REFERRAL_NOTE), "4.3")[0].find(f"{V3}effectiveTime")
+    assert [one.get("value") or one.get("nullFlavor") for one in times] == ["20240105", "UNK"]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ([], [{"name": "UNK"}]),
+        ([{"text": "Ada Quill"}], [{"given": "UNK", "family": "Ada Quill"}]),
+        ([{"family": "Quill"}], [{"given": "UNK", "family": "Quill"}]),
+        ([{"given": ["Ada"]}], [{"given": "Ada", "family": "UNK"}]),
+    ],
+)
+def test_a_patients_name_has_its_parts(names, wanted):
+    """CONF:1198-5284, 81-7157 and -7159: a given and a family name, told as unknown where the record has none."""
+    found = _all(_root(_with(_held("Patient") | {"name": names}), Kind.CARE_PLAN), "//c:patient/c:name")
+    told = [
+        {one.tag.removeprefix(V3): one.text or one.get("nullFlavor") for one in (list(name) or [name])}
+        for name in found
+    ]
+    assert told == wanted
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ({"city": "Yuma"}, ["UNK", "Yuma", "UNK", "UNK"]),
+        ({"text": "1 Elm St, Yuma"}, ["1 Elm St, Yuma", "UNK", "UNK", "UNK"]),
+        ({"line": ["1 Elm St"], "city": "Hull", "country": "GBR"}, ["1 Elm St", "Hull", "GBR"]),
+        ({"line": list("abcde"), "city": "Yuma", "state": "AZ"}, ["a", "b", "c", "d, e", "Yuma", "AZ", "UNK"]),
+    ],
+)  # fmt: skip
+def test_an_address_is_whole(address, wanted):
+    """CONF:81-7291, -7292, -10024, -10025: one to four lines, city, and in the USA state and postal code."""
+    root = _root(_with(_held("Patient") | {"address": [address]}), Kind.CARE_PLAN)
+    found = _all(root, "//c:patientRole/c:addr/*")
+    assert [one.text or one.get("nullFlavor") for one in found] == wanted

@@ -206,3 +206,51 @@ def test_any_json_never_raises(posted):
     for kind in ("Bundle", "Observation", "Patient", "Device"):
         conversion = convert(posted | {"resourceType": kind}, SOURCE)
         assert conversion.resources or conversion.issues
+
+
+def _report(**more):
+    inside = [
+        {"resourceType": "Specimen", "id": "s", "type": {"text": "Blood"}},
+        _observation(id="a", specimen={"reference": "#s"}),
+        _observation(id="b", derivedFrom=[{"reference": "#a"}], subject={"reference": "Patient/p"}),
+    ]
+    report = {"resourceType": "DiagnosticReport", "id": "r", "contained": inside, "status": "final"}
+    report |= {"code": {"text": "Steps"}, "subject": {"identifier": TOKEN}, "result": [{"reference": "#a"}]}
+    return report | more
+
+
+def _inside(**more):
+    report = _report(subject={"reference": "Patient/p"}, **more)
+    return [one for one in convert(report, SOURCE).resources if one["resourceType"] == "Observation"]
+
+
+def test_what_a_report_contains_is_kept_beside_it():
+    """Each Observation inside has an address, the report's subject and literal references; the report stays whole."""
+    report, first, second, provenance = convert(_report(subject={"reference": "Patient/p"}), SOURCE).resources
+    assert report["contained"][1]["id"] == "a"
+    assert first["subject"] == {"reference": "Patient/p"}
+    assert first["specimen"] == {"type": "Specimen", "display": "Specimen s, contained in DiagnosticReport/r"}
+    assert second["derivedFrom"] == [{"reference": f"Observation/{first['id']}"}]
+    assert len(provenance["target"]) == 3
+    assert [issue for one in (first, second) for issue in validate(one) if issue.is_error] == []
+
+
+def test_a_report_entered_in_error_takes_its_values_along():
+    """What is inside is no result any more."""
+    assert {one["status"] for one in _inside(status="entered-in-error")} == {"entered-in-error"}
+
+
+def test_a_report_is_opened_in_proportion():
+    """Many values that share one contained resource do not each carry it."""
+    inside = [{"resourceType": "Organization", "id": "o", "name": "x" * 5000}]
+    inside += [_observation(id=f"n{n}", performer=[{"reference": "#o"}]) for n in range(300)]
+    made = _inside(contained=inside)
+    assert len(made) == 300
+    assert sum(len(fhir_json.dump(one)) for one in made) < 6 * len(fhir_json.dump({"all": inside}))
+
+
+@pytest.mark.parametrize("code", [5, "x", {"coding": "x"}, {"coding": [{"system": "http://loinc.org", "code": ["x"]}]}])
+def test_a_code_of_any_shape_is_kept_as_sent(code):
+    """What is no CodeableConcept is the validator's to refuse, not the mapper's to fall over."""
+    made = convert(_bundle(_observation({"identifier": TOKEN}, code=code)), SOURCE)
+    assert made.resources[0]["code"] == code

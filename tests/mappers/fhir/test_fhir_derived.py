@@ -1,4 +1,4 @@
-"""A BMI from height and weight: exact, of one day, of one patient, with its sources (issue 4, FHIR in)."""
+"""A BMI from height and weight: exact, of one day, of one patient, with its sources."""
 
 from decimal import Decimal
 

@@ -246,6 +246,27 @@ def test_a_document_in_a_document_message_is_its_content() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("QUJD", "QUJD"),
+        ("QU JD", "QUJD"),
+        ("QUI=", "QUI="),
+        ("QUJD=", None),
+        ("QU=D", None),
+        ("====", None),
+        ("", None),
+    ],
+)
+def test_a_documents_base64_is_whole_or_refused(sent: str, kept: str | None) -> None:
+    """Four characters at a time, padding at the end alone, as FHIR writes it; blanks are dropped."""
+    obx = segment("OBX", f1="1", f2="ED", f3="18842-5^Discharge summary^LN", f5=f"^application^pdf^Base64^{sent}")
+    result = message("MDM^T02", segment("TXA", f1="1", f2="DS", f12="D-1", f17="AU"), obx)
+    found = [each["attachment"]["data"] for one in of(result, "DocumentReference") for each in one["content"]]
+    assert found == ([kept] if kept else [])
+    assert any(issue.is_error for issue in result.issues) is (kept is None)
+
+
+@pytest.mark.parametrize(
     ("status", "expected"),
     [("F", ("current", "final")), ("C", ("current", "amended")), ("W", ("entered-in-error",) * 2)],
 )

@@ -1,11 +1,9 @@
 """The submission engine alone: built submissions put straight into the store, short deadlines, a trap for strays."""
 
-import asyncio
 import hashlib
 import socket
 import ssl
 import threading
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from server import settings as settings_module
-from server.cms.client import transports
+from server.cms.client import connections
 from server.context import Context, new_id
 from server.demo import messages
 from server.domain.job import JobKind, NewJob
@@ -80,8 +78,8 @@ async def engine(cms, sandbox_process, tmp_path) -> AsyncIterator[Installation]:
     settings = replace(settings_module.load(Path(sandbox_process[1].config)), base_url=BASE, mllp=None, clock_url=None)
     clock = FrozenClock()
     store = open_store(f"sqlite:///{tmp_path / 'facade.db'}", settings.key_file)
-    async with httpx2.AsyncClient(trust_env=False, verify=NO_CERTIFICATES, mounts=transports(settings)) as http:
-        context = Context(settings, store, clock, http, defaultdict(asyncio.Lock))
+    async with connections(settings) as to_cms, httpx2.AsyncClient(trust_env=False, verify=NO_CERTIFICATES) as http:
+        context = Context(settings, store, clock, http, to_cms)
         installed = Installation(context, Starlette(), clock, cms, {})
         yield configured(installed, timeout_seconds=DEADLINE, auth_method="private_key_jwt")
         await installed.http.aclose()

@@ -13,14 +13,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from sandbox.settings import load as sandbox_settings
-from server.cms.client import transports
+from server.cms.client import connections
 from server.domain.submission import SubmissionState
 from server.store.base import Changeset
-from tests.server.cms.conftest import NO_CERTIFICATES, PARTICIPANT, configured, put, submission
+from tests.server.cms.conftest import PARTICIPANT, configured, put, submission
 from tests.server.cms.wrong_doors import NAMES, NOBODY, Doors, doors
 
 STATUS = "/fhir/access/Patient/$submission-status/"
@@ -54,10 +53,8 @@ async def leading(engine, wrong: Doors, monkeypatch, **urls: str) -> AsyncIterat
     monkeypatch.setenv("SSL_CERT_FILE", str(wrong.authority))
     before = engine.context
     configured(engine, **urls)
-    async with httpx2.AsyncClient(
-        trust_env=False, verify=NO_CERTIFICATES, mounts=transports(engine.context.settings)
-    ) as http:
-        engine.context = replace(engine.context, http=http)
+    async with connections(engine.context.settings) as to_cms:
+        engine.context = replace(engine.context, cms=to_cms)
         try:
             yield
         finally:

@@ -1,6 +1,6 @@
 """Every fault at every place, once and for good: each lands in the state that the policy names.
 
-Requirement: issue 3, fault matrix of {token, POST, poll} x faults. A row is a fault of the stand-in CMS and what has to
+Requirement: fault matrix of {token, POST, poll} x faults. A row is a fault of the stand-in CMS and what has to
 become of the submission when it strikes while a token is fetched, at the POST, and at the poll.
 
     token  wait: nothing is POSTed, it is tried again; go: the token is good all the same

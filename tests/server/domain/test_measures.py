@@ -1,4 +1,4 @@
-"""Requirement: a report takes new, final, still valid values only, and tells what is missing (issue 2, step 3)."""
+"""Requirement: a report takes new, final, still valid values only, and tells what is missing."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Requirement: CMS's numbers are data with a source and an effective range (issue 2; access-program 0 and 9)."""
+"""Requirement: CMS's numbers are data with a source and an effective range (access-program 0 and 9)."""
 
 from datetime import date
 from importlib.resources import files

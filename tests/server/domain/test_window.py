@@ -1,4 +1,4 @@
-"""Requirement: windows on calendar dates, right at every edge (issue 2; reliability T1 and T2).
+"""Requirement: windows on calendar dates, right at every edge (reliability T1 and T2).
 
 The oracle below is written from the guide's sentences day by day, and shares no code with the module.
 """

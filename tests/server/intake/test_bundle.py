@@ -1,4 +1,4 @@
-"""A Bundle at the base: one answer for each entry, conditions looked up, a batch entry by entry (issue 4, FHIR in)."""
+"""A Bundle at the base: one answer for each entry, conditions looked up, a batch entry by entry."""
 
 from typing import Any
 
@@ -131,3 +131,12 @@ async def test_a_transaction_about_two_patients_is_refused_whole(installation):
     assert status == 422
     assert "batch" in content["issue"][0]["details"]["text"]
     assert await _stored(installation, "Observation") == []
+
+
+async def test_what_is_no_fhir_is_refused_under_a_stored_id_too(installation):
+    """It is laid beside the stored version before it is checked: nothing in it may break that."""
+    status, content = await _post(installation, _entry(_weight(81)))
+    name = content["entry"][0]["response"]["location"].split("/")[-3]
+    for odd in ({"meta": []}, {"meta": "x"}, {"meta": {"source": 1}}, {"resourceType": "Observation", "code": None}):
+        status, content = await _post(installation, _entry(_weight(82, id=name) | odd, "PUT", f"Observation/{name}"))
+        assert (status in (400, 422), content["resourceType"]) == (True, "OperationOutcome"), odd

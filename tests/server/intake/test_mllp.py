@@ -310,6 +310,52 @@ async def test_a_peer_with_the_right_certificate_is_let_in(labs, opened, authori
         assert b"MSA|AA|LAB0001" in await lab.send(START + labs + END)
 
 
+def _shown(lab: Peer) -> str:
+    """The serial number of the certificate that the listener showed."""
+    return str(lab.writer.get_extra_info("peercert")["serialNumber"])
+
+
+async def test_a_renewed_certificate_is_taken_up_without_a_restart(labs, opened, authority):
+    """A new connection sees it; one that stood before goes on."""
+    client = _client(authority)
+    async with opened(**_serving(authority)) as listener, Peer(listener.port, client) as before:
+        authority.issue("facade")
+        async with Peer(listener.port, client) as after:
+            assert _shown(after) != _shown(before)
+            assert b"MSA|AA|LAB0001" in await after.send(START + labs + END)
+        assert b"MSA|AA|LAB0001" in await before.send(START + labs + END)
+
+
+async def test_a_certificate_without_its_key_yet_leaves_the_old_one(labs, opened, authority):
+    """Between the writing of the two files the old pair serves; then the new one."""
+    client, serving = _client(authority), _serving(authority)
+    key, newer = serving["private_key_file"], authority.issue("newer")
+    async with opened(**serving) as listener:
+        async with Peer(listener.port, client) as lab:
+            old = _shown(lab)
+        serving["certificate_file"].write_bytes(newer[0].read_bytes())
+        async with Peer(listener.port, client) as lab:
+            assert _shown(lab) == old
+            assert b"MSA|AA|LAB0001" in await lab.send(START + labs + END)
+        key.write_bytes(newer[1].read_bytes())
+        async with Peer(listener.port, client) as lab:
+            assert _shown(lab) != old
+
+
+async def test_a_renewed_list_of_authorities_decides_who_is_let_in(labs, opened, authority, tmp_path):
+    """Mutual TLS: a lab whose authority is no longer named is not let in, without a restart."""
+    (tmp_path / "other").mkdir()
+    named, files = tmp_path / "named.crt", authority.issue("lab")
+    named.write_bytes(authority.file.read_bytes())
+    async with opened(**_serving(authority, client_ca_file=named)) as listener:
+        async with Peer(listener.port, _client(authority, files)) as lab:
+            assert b"MSA|AA|LAB0001" in await lab.send(START + labs + END)
+        named.write_bytes(Authority(tmp_path / "other", "other").file.read_bytes())
+        with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+            async with Peer(listener.port, _client(authority, files)) as lab:
+                assert END not in await lab.send(START + labs + END)
+
+
 @pytest.mark.parametrize("shown", ["nothing", "another authority's"])
 async def test_a_peer_without_the_right_certificate_is_not_let_in(
     installation, labs, opened, authority, tmp_path, shown

@@ -1,6 +1,7 @@
 """A doctor belongs to no patient: many messages name the same one, and no two spell the name alike."""
 
 from server.domain.resource import StoredResource
+from server.intake import accept
 from server.store.base import Where
 
 ER7 = "x-application/hl7-v2+er7"
@@ -42,3 +43,19 @@ async def test_a_doctor_who_is_named_again_is_no_new_version(installation):
         assert b"MSA|AA" in answer.content, answer.content
     (row,) = await _doctors(installation)
     assert row.revision == 1
+
+
+async def test_what_says_the_same_as_before_is_not_checked_again(installation, monkeypatch):
+    """A person whom the store holds word for word was checked when that came; what is new is checked."""
+    checked = []
+
+    def validate(resource, **more):
+        checked.append(resource["resourceType"])
+        return validate_all(resource, **more)
+
+    validate_all = accept.validate
+    monkeypatch.setattr(accept, "validate", validate)
+    for mbi, control in (("1EG4TE5MK72", "M1"), ("1EG4TE5MK73", "M2")):
+        await installation.call("hie-1", "POST", "/hl7v2", _about(mbi, DOCTOR, control), Content_Type=ER7)
+    assert checked.count("Practitioner") == 1
+    assert checked.count("Observation") == checked.count("Patient") == 2

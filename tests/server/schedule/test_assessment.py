@@ -1,4 +1,4 @@
-"""Requirement: a report is built of new, complete, valid values, sent once; a person sees why not (issue 2, step 3)."""
+"""Requirement: a report is built of new, complete, valid values, sent once; a person sees why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requirement: CMS's answers begin, carry on and end a care period (issue 2, steps 1, 3 and 5)."""
+"""Requirement: CMS's answers begin, carry on and end a care period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit chain: gapless, and whoever changes it at rest is found out (issue 2, Security; 45 CFR 164.312(b))."""
+"""The audit chain: gapless, and whoever changes it at rest is found out (45 CFR 164.312(b))."""
 
 import asyncio
 import hashlib

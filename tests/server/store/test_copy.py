@@ -1,4 +1,4 @@
-"""`store copy` and `store verify`: either direction, resumable, byte for byte (issue 5)."""
+"""`store copy` and `store verify`: either direction, resumable, byte for byte."""
 
 import asyncio
 import shutil

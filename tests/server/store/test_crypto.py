@@ -1,4 +1,4 @@
-"""Keys and envelopes (issue 2, Store: AES-256-GCM, data key per participant, HMAC look-up columns)."""
+"""Keys and envelopes (AES-256-GCM, data key per participant, HMAC look-up columns)."""
 
 import base64
 import os

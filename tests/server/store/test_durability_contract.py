@@ -1,4 +1,4 @@
-"""Crashes and neighbours: what was acknowledged is there (reliability P1, C1; issue 2, Store)."""
+"""Crashes and neighbours: what was acknowledged is there (reliability P1, C1)."""
 
 import subprocess
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Finding rows: conditions, order and limits mean the same in every engine (issue 2, Store)."""
+"""Finding rows: conditions, order and limits mean the same in every engine."""
 
 from datetime import timedelta
 from typing import Any

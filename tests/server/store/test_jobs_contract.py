@@ -1,4 +1,4 @@
-"""Jobs: merged while they wait, leased once, fenced by their token (issue 2, Store; reliability C3, P7)."""
+"""Jobs: merged while they wait, leased once, fenced by their token (reliability C3, P7)."""
 
 import asyncio
 import os
@@ -264,3 +264,27 @@ async def test_no_row_means_no_work(store: Store, samples: Any, claim: Any) -> N
     await store.commit(Changeset(each=(_assess_each(samples, "ACCES99999", ReceivedState.RECEIVED),)))
     await store.commit(Changeset(each=(_assess_each(samples, row.participant_id, ReceivedState.ACCEPTED),)))
     assert not await claim()
+
+
+async def test_a_lease_of_what_is_held_counts_on(store: Store, samples: Any) -> None:
+    """A job that a living process has in hand is not taken when its lease runs out; others are, and so is it later."""
+    await store.commit(Changeset(jobs=(samples.job("held"), samples.job("other"))))
+
+    async def taken(machine: float, *held: str) -> dict[str, Job]:
+        at = MACHINE + timedelta(seconds=machine)
+        jobs = await store.claim(now=samples.now, machine_now=at, lease_seconds=60, limit=9, held=held)
+        return {job.key: job for job in jobs}
+
+    jobs = await taken(0)
+    assert list(await taken(61, jobs["held"].id)) == ["other"]
+    await store.commit(Changeset(finish=jobs["held"]))
+    assert await store.get(Job, id=jobs["held"].id) is None
+
+
+async def test_what_waits_is_taken_whatever_is_held(store: Store, samples: Any) -> None:
+    """The hold is on the lease: a job that was given back waits for anyone."""
+    await store.commit(Changeset(jobs=(samples.job("s1"),)))
+    (job,) = await store.claim(now=samples.now, machine_now=MACHINE, lease_seconds=60, limit=9)
+    await store.release(job, due_at=samples.now)
+    found = await store.claim(now=samples.now, machine_now=MACHINE, lease_seconds=60, limit=9, held=[job.id])
+    assert [each.id for each in found] == [job.id]

@@ -1,4 +1,4 @@
-"""Rows: written, read, found, compared and barred alike by every engine (issue 2, Store)."""
+"""Rows: written, read, found, compared and barred alike by every engine."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What processes share through the store: used assertions, rate caps, breakers, the CMS token (issue 5; C4, C5)."""
+"""What processes share through the store: used assertions, rate caps, breakers, the CMS token (C4, C5)."""
 
 import asyncio
 from collections import defaultdict

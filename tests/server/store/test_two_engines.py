@@ -1,4 +1,4 @@
-"""The same operations on both engines give the same answers (Hypothesis; issue 5)."""
+"""The same operations on both engines give the same answers (Hypothesis)."""
 
 import asyncio
 import tempfile

@@ -1,4 +1,4 @@
-"""Machines whose clocks differ: leases are counted by the database's clock (issue 5; reliability C3)."""
+"""Machines whose clocks differ: leases are counted by the database's clock (reliability C3)."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The doors on the MongoDB engine: closed politely while the database is away; no PHI in it (issue 5; P1, C4)."""
+"""The doors on the MongoDB engine: closed politely while the database is away; no PHI in it (P1, C4)."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The MongoDB engine when things go wrong: conflicts, lost answers, a server that is gone (issue 5; reliability C4)."""
+"""The MongoDB engine when things go wrong: conflicts, lost answers, a server that is gone (reliability C4)."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""Opening a MongoDB store: what is made, checked and refused (issue 5)."""
+"""Opening a MongoDB store: what is made, checked and refused."""
 
 import logging
 import socket
