@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from profiles import canonical
 
-_SEPARATOR = "\x1f"  # can not occur in a part: mappers strip control characters
+SEPARATOR = "\x1f"  # can not occur in a part: mappers strip control characters
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 _STAMP = re.compile(
     r"(?P<year>\d{4})(?:(?P<month>\d\d)(?:(?P<day>\d\d)(?:(?P<hour>\d\d)(?:(?P<minute>\d\d)(?:(?P<second>\d\d)"
@@ -30,7 +30,7 @@ def resource_id(*parts: str) -> str:
 
     Put the resource type first, so that no two types share an id.
     """
-    return sha256(_SEPARATOR.join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return sha256(SEPARATOR.join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def reference(resource_type: str, logical_id: str) -> dict[str, str]:

@@ -16,6 +16,9 @@ _ZONE_RULES: Mapping[str, str] = {
 }
 
 
+MESSAGE_PARTS = ("MSH-3", "MSH-4", "MSH-10", "patient")  # what the ids of resources have of their message
+
+
 class MessageContext(Context):
     """What converters and builders of one HL7 v2 message share.
 
@@ -55,7 +58,8 @@ class MessageContext(Context):
         self.default_offset = _offset_of(header[7])
         self.zones: set[str] = set()
         self.times: dict[str, str] = {}  # as written -> as FHIR writes it
-        self.parts = {"MSH-3": self.sender[0], "MSH-4": self.sender[1], "MSH-10": self.control_id}  # of identities
+        # Of identities: MESSAGE_PARTS.
+        self.parts = {"MSH-3": self.sender[0], "MSH-4": self.sender[1], "MSH-10": self.control_id}
         self.subject: dict[str, str] = {}
         self.people: dict[tuple[str, str], dict[str, Any] | None] = {}  # raw field -> reference
         self.extra: dict[str, Resource] = {}  # id -> Practitioner or Organization

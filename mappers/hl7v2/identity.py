@@ -1,21 +1,27 @@
 """Ids by tables/identity.toml: the same parts always give the same id."""
 
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import Any
 
-from mappers.converters import resource_id
+from mappers.converters import SEPARATOR, resource_id
 from mappers.engine import load
-from mappers.hl7v2.context import MessageContext
+from mappers.hl7v2.context import MESSAGE_PARTS, MessageContext
+
+# The parts of one identity, joined: from those of the message and those of the resource.
+Joined = Callable[[Mapping[str, str], Mapping[str, str]], str]
 
 
-def _picker(parts: list[str]) -> Callable[[Any], tuple[str, ...]]:
-    return itemgetter(*parts) if len(parts) > 1 else lambda known: (known[parts[0]],)
+def _joined(resource_type: str, parts: list[str]) -> Joined:
+    """Written out, as each id of each message passes through it. The source holds names of parts only."""
+    taken = [f"{'message' if part in MESSAGE_PARTS else 'values'}[{part!r}]" for part in parts]
+    source = f"lambda message, values: {SEPARATOR!r}.join(({resource_type!r}, {', '.join(taken)}))"
+    made: Joined = eval(source, {})  # noqa: S307 - written here, from our own table
+    return made
 
 
 _FACTS: Mapping[str, Any] = load("mappers.hl7v2", "tables/identity.toml")
-_ROWS: Mapping[str, tuple[tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]], bool], ...]] = {
-    kind: tuple((tuple(row.get("needs", ())), _picker(row["parts"]), row.get("shared", False)) for row in rows)
+_ROWS: Mapping[str, tuple[tuple[tuple[str, ...], Joined, bool], ...]] = {
+    kind: tuple((tuple(row.get("needs", ())), _joined(kind, row["parts"]), row.get("shared", False)) for row in rows)
     for kind, rows in _FACTS.items()
     if kind != "preference"
 }
@@ -23,22 +29,25 @@ PREFERRED: tuple[str, ...] = tuple(_FACTS["preference"]["Patient"])
 
 
 def identify(resource_type: str, values: dict[str, str], context: MessageContext) -> str:
-    """The id of a resource. `values` are the parts that its rows name, MSH fields and `patient` apart.
+    """The id of a resource. `values` are the parts that its rows name, those of the message apart.
 
     The second of two equal identities in one message gets another id: they never merge.
     """
-    known = context.parts | values
-    for needs, pick, shared in _ROWS[resource_type]:
+    for needs, joined, shared in _ROWS[resource_type]:
         for need in needs:
             if values.get(need):
                 break
         else:
             if needs:
                 continue
-        parts = pick(known)
-        made = resource_id(resource_type, *parts)
+        parts = joined(context.parts, values)
+        made = resource_id(parts)
         if shared:
             return made
-        context.seen[made] = count = context.seen.get(made, -1) + 1
-        return made if not count else resource_id(resource_type, *parts, str(count))
+        seen = context.seen
+        if made not in seen:
+            seen[made] = 0
+            return made
+        seen[made] += 1
+        return resource_id(parts, str(seen[made]))
     raise KeyError(resource_type)  # the last row of each has no `needs`: a bug of the table
