@@ -21,7 +21,7 @@ from server.domain.received import Door, Received, ReceivedState
 from server.domain.resource import PatientIdentity
 from server.intake.identity import Match, match
 from server.intake.merge import merged_records
-from server.intake.resources import Origin, Put, Standing, put_at, retargeted, standing_all
+from server.intake.resources import Origin, Put, Standing, joined, put_at, retargeted, standing_all
 from server.store.base import Changeset, JobForEach, Pending, Where
 from server.work_items import closed, work_item
 
@@ -223,11 +223,7 @@ def _rows(
     patient_id = found.patient_id if found else None
     origin = Origin(received.participant_id, patient_id, received.id, at)
     puts = [put_at(place, origin) for place in places]
-    changes = Changeset(
-        insert=tuple(row for done in puts for row in done.changes.insert),
-        replace=tuple(row for done in puts for row in done.changes.replace),
-        delete=tuple(row for done in puts for row in done.changes.delete),
-    )
+    changes = joined(puts)
     if found is not None:
         learnt = identities(received.participant_id, found)
         changes += Changeset(insert=learnt, each=(assessment(received.participant_id, found.patient_id, at, context),))

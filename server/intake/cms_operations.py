@@ -30,7 +30,7 @@ from server.intake.kept import caller_of, context_of, kept_if_refused, reply, st
 from server.intake.repair import repaired, track_of
 from server.intake.repair_steps import rows
 from server.intake.replays import Repeat, by_bytes, by_key, key_noted, key_of, unique_identifier
-from server.intake.resources import put, retargeted
+from server.intake.resources import Origin, put_all, retargeted
 from server.intake.verdict import answer_of
 from server.outcomes import FhirResponse, negotiate
 from server.settings import Participant
@@ -269,17 +269,9 @@ async def _patient(asked: Asked, context: Context) -> tuple[str, Changeset]:
     """Our id of the request's patient, and the rows that keep the patient and the diagnoses sent."""
     patient, found = _patient_of(asked.parameters) or {}, asked.patient
     changes = Changeset(insert=identities(asked.received.participant_id, found))
-    for resource in (merged(patient, found), *_conditions(asked, patient, found)):
-        done = await put(
-            resource,
-            participant_id=asked.received.participant_id,
-            patient_id=found.patient_id,
-            received_id=asked.received.id,
-            at=context.clock.now(),
-            context=context,
-        )
-        changes += done.changes
-    return found.patient_id, changes
+    kept = (merged(patient, found), *_conditions(asked, patient, found))
+    origin = Origin(asked.received.participant_id, found.patient_id, asked.received.id, context.clock.now())
+    return found.patient_id, changes + await put_all(kept, origin, context)
 
 
 def _conditions(asked: Asked, patient: Resource, found: Match) -> list[Resource]:

@@ -6,7 +6,7 @@ from mappers import fhir
 from mappers.conversion import Resource, Source
 from server.context import Context
 from server.domain.received import Received
-from server.intake.resources import instant, put
+from server.intake.resources import Origin, instant, put_all
 from server.store.base import Changeset
 
 
@@ -14,15 +14,5 @@ async def opened_rows(
     report: Resource, received: Received, *, patient_id: str, at: datetime, context: Context
 ) -> Changeset:
     """The rows of its contained Observations and their Provenance; none for a report that contains none."""
-    changes = Changeset()
-    for resource in fhir.opened(report, Source(received.sha256, instant(received.received_at))).resources:
-        done = await put(
-            resource,
-            participant_id=received.participant_id,
-            patient_id=patient_id,
-            received_id=received.id,
-            at=at,
-            context=context,
-        )
-        changes += done.changes
-    return changes
+    inside = fhir.opened(report, Source(received.sha256, instant(received.received_at))).resources
+    return await put_all(inside, Origin(received.participant_id, patient_id, received.id, at), context)

@@ -117,6 +117,21 @@ async def standing_all(
     return [standing(each, current.get(name)) for each, name in zip(resources, names, strict=True)]
 
 
+async def put_all(resources: Sequence[Resource], origin: Origin, context: Context) -> Changeset:
+    """The rows that make all of them current versions: checked resources that are stored beside what came."""
+    places = await standing_all(resources, origin.participant_id, context)
+    return joined([put_at(place, origin) for place in places])
+
+
+def joined(puts: Sequence[Put]) -> Changeset:
+    """The rows of all of them."""
+    return Changeset(
+        insert=tuple(row for done in puts for row in done.changes.insert),
+        replace=tuple(row for done in puts for row in done.changes.replace),
+        delete=tuple(row for done in puts for row in done.changes.delete),
+    )
+
+
 def put_at(place: Standing, origin: Origin) -> Put:
     """As `put`, for what was read already."""
     resource, current, before, same = place

@@ -14,7 +14,7 @@ from profiles.issue import Issue, Severity
 from server.context import Context
 from server.domain.received import Received
 from server.domain.resource import StoredResource
-from server.intake.resources import instant, put
+from server.intake.resources import Origin, instant, put_all
 from server.store.base import Changeset, Where
 from server.work_items import closed, work_item
 
@@ -30,17 +30,8 @@ async def score_rows(
     changes = await _told(response, made.issues, received.participant_id, patient_id=patient_id, context=context)
     if made.resources and await _is_here(made.resources[0], received.participant_id, patient_id, context):
         return changes
-    for resource in resources:
-        done = await put(
-            resource,
-            participant_id=received.participant_id,
-            patient_id=patient_id,
-            received_id=received.id,
-            at=at,
-            context=context,
-        )
-        changes += done.changes
-    return changes
+    origin = Origin(received.participant_id, patient_id, received.id, at)
+    return changes + await put_all(resources, origin, context)
 
 
 async def _withdrawn(response: Resource, participant_id: str, context: Context) -> list[Resource]:
