@@ -21,6 +21,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sandbox.app import Tls, create_app, server
 from sandbox.settings import Settings
 
+# Python 3.13 checks by all of RFC 5280: an authority says that it signs certificates.
+SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    **dict.fromkeys(
+        ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False
+    ),
+    encipher_only=False,
+    decipher_only=False,
+)
 NOBODY = "https://cms.invalid"  # RFC 6761: a name that never resolves
 NAMES = (
     "connection refused",
@@ -48,6 +58,7 @@ class Authority:
         self.subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)])
         made = self._builder(self.subject, self.key.public_key(), days=(-1, 1))
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        made = made.add_extension(SIGNS, critical=True)
         self.file.write_bytes(made.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def certificate(self, name: str, *, host: x509.GeneralName | None = None, days: tuple[int, int] = (-1, 1)) -> Tls:

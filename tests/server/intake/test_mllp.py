@@ -231,6 +231,12 @@ async def test_closing_ends_idle_connections_and_answers_what_came(labs, opened)
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------
+_NOT = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False, **dict.fromkeys(_NOT, False)
+)
+
+
 class Authority:
     """A certificate authority of this test, and its files."""
 
@@ -248,6 +254,11 @@ class Authority:
         made = made.serial_number(x509.random_serial_number()).add_extension(names, critical=False)
         made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
         made = made.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())  # Python 3.13 wants both
+        made = made.add_extension(own, critical=False)
+        if authority:
+            made = made.add_extension(_SIGNS, critical=True)
         return made.sign(self.key, SHA256())
 
     def _write(self, name: str, data: bytes) -> Path:
